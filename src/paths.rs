@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every directory wharf owns or reads, in one type that can be rooted anywhere.
+//!
+//! The generator, the checks and the tests run on a directory tree: no other module writes down an
+//! absolute path of ours. Nothing here touches the file system.
+
+use std::path::{Path, PathBuf};
+
+use crate::name::ContainerName;
+
+/// For whom wharf runs: the system manager or a user's (systemd.unit(5), "--system", "--user").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// PID 1, root.
+    System,
+    /// A user manager.
+    User,
+}
+
+/// Where wharf's files are.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    scope: Scope,
+    /// Definition directories, lowest priority first.
+    definition_dirs: Vec<PathBuf>,
+    state: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Paths {
+    /// The directories of the system manager, all below `root` (`/` in real use).
+    pub fn system(root: &Path) -> Self {
+        let dirs = ["usr/lib", "usr/local/lib", "run", "etc"];
+        Self {
+            scope: Scope::System,
+            definition_dirs: dirs.iter().map(|d| root.join(d).join("wharf")).collect(),
+            state: root.join("var/lib/wharf"),
+            runtime: root.join("run/wharf"),
+        }
+    }
+
+    /// The directories of a user manager, from the variables of the XDG base directory
+    /// specification. `root` prefixes only what the machine's administrator owns.
+    pub fn user(root: &Path, config: &Path, runtime: &Path, data: &Path) -> Self {
+        Self {
+            scope: Scope::User,
+            definition_dirs: vec![
+                root.join("usr/lib/wharf/users"),
+                root.join("usr/local/lib/wharf/users"),
+                runtime.join("wharf"),
+                root.join("etc/wharf/users"),
+                config.join("wharf"),
+            ],
+            state: data.join("wharf"),
+            runtime: runtime.join("wharf"),
+        }
+    }
+
+    /// For whom these paths are.
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
+    /// Directories that hold `containers/`, `networks/`, … and `wharf.toml`, lowest priority first.
+    pub fn definition_dirs(&self) -> &[PathBuf] {
+        &self.definition_dirs
+    }
+
+    /// Persistent state, mode 0700: `/var/lib/wharf`.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Blobs, references and manifests: `/var/lib/wharf/images`.
+    pub fn images(&self) -> PathBuf {
+        self.state.join("images")
+    }
+
+    /// Unpacked layers by diff ID: `/var/lib/wharf/layers`.
+    pub fn layers(&self) -> PathBuf {
+        self.state.join("layers")
+    }
+
+    /// Named volumes: `/var/lib/wharf/volumes`.
+    pub fn volumes(&self) -> PathBuf {
+        self.state.join("volumes")
+    }
+
+    /// What of a container survives a boot (exit history, a kept upper directory):
+    /// `/var/lib/wharf/containers/NAME`.
+    pub fn container_state(&self, name: &ContainerName) -> PathBuf {
+        self.state.join("containers").join(name.as_str())
+    }
+
+    /// Run-time state, gone after a boot: `/run/wharf`.
+    pub fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
+    /// Run-time directory and bundle of one container: `/run/wharf/containers/NAME`.
+    pub fn container_runtime(&self, name: &ContainerName) -> PathBuf {
+        self.runtime.join("containers").join(name.as_str())
+    }
+
+    /// The lock of one container, never unlinked: `/run/wharf/locks/NAME`.
+    pub fn container_lock(&self, name: &ContainerName) -> PathBuf {
+        self.runtime.join("locks").join(name.as_str())
+    }
+
+    /// The OCI runtime's own state (`--root`): `/run/wharf/runtime`.
+    pub fn runtime_root(&self) -> PathBuf {
+        self.runtime.join("runtime")
+    }
+}

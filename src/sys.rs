@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The kernel: every raw descriptor, system call and `unsafe` of the package.
+//!
+//! Callers get owned descriptors and an [`Error`] that prints the call with its operands.
+
+pub mod command;
+pub mod fs;
+
+use std::io;
+
+/// A failed system call, printed as `openat2("/x"): ENOENT: No such file or directory`.
+///
+/// Callers match [`Error::kind`] where "absent" or "exists" is no failure to them.
+#[derive(Debug, thiserror::Error)]
+#[error("{call}: {source}")]
+pub struct Error {
+    /// The call and its operands.
+    pub call: String,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// What most functions here return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failure of `call`.
+    pub fn new(call: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self {
+            call: call.into(),
+            source: source.into(),
+        }
+    }
+
+    /// The portable kind of error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// Whether the operand does not exist.
+    pub fn is_absent(&self) -> bool {
+        self.kind() == io::ErrorKind::NotFound
+    }
+}

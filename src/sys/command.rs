@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Running a program to its end.
+//!
+//! The only place that spawns: standard error is captured for the error message, output is
+//! bounded, argv is traced, and a deadline kills the whole process group.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command as StdCommand, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::{Error, Result};
+
+/// Most that is kept of a program's standard output or error: 1 MiB. The rest is read and dropped,
+/// so that the program does not block.
+const OUTPUT_MAX_BYTES: u64 = 1 << 20;
+
+/// A program to run.
+#[derive(Debug)]
+pub struct Command {
+    inner: StdCommand,
+    stdin: Option<Vec<u8>>,
+    deadline: Option<Duration>,
+    own_output: bool,
+}
+
+/// What a program left.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output, at most 1 MiB.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error, at most 1 MiB, as text.
+    pub stderr: String,
+}
+
+impl Command {
+    /// `program`, found on PATH unless it holds a '/'; standard input is empty.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let mut inner = StdCommand::new(program);
+        inner.stdin(Stdio::null());
+        // A group of its own, so that a deadline reaches its children too.
+        inner.process_group(0);
+        Self {
+            inner,
+            stdin: None,
+            deadline: None,
+            own_output: false,
+        }
+    }
+
+    /// Adds one argument.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&mut self, args: I) -> &mut Self {
+        self.inner.args(args);
+        self
+    }
+
+    /// Sets one variable.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env(key, value);
+        self
+    }
+
+    /// Removes one variable.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
+        self.inner.env_remove(key);
+        self
+    }
+
+    /// Starts from an empty environment.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.inner.env_clear();
+        self
+    }
+
+    /// Writes `bytes` to standard input, then closes it.
+    pub fn stdin_bytes(&mut self, bytes: Vec<u8>) -> &mut Self {
+        self.stdin = Some(bytes);
+        self.inner.stdin(Stdio::piped());
+        self
+    }
+
+    /// Kills the program's group after this long; the error's kind is `TimedOut`.
+    pub fn deadline(&mut self, deadline: Duration) -> &mut Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Gives the program these descriptors as 0, 1 and 2 instead of capturing its output.
+    pub fn stdio(&mut self, stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd) -> &mut Self {
+        self.inner.stdin(stdin).stdout(stdout).stderr(stderr);
+        self.own_output = true;
+        self
+    }
+
+    fn describe(&self) -> String {
+        let words: Vec<OsString> = std::iter::once(self.inner.get_program())
+            .chain(self.inner.get_args())
+            .map(OsStr::to_owned)
+            .collect();
+        let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    /// Runs the program to its end, whatever its exit status.
+    pub fn output(&mut self) -> Result<Output> {
+        let call = format!("exec({:?})", self.describe());
+        tracing::debug!("running {}", self.describe());
+        if !self.own_output {
+            self.inner.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        #[expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
+        let child = self.inner.spawn().map_err(|err| Error::new(&call, err))?;
+        wait(child, self.stdin.take(), self.deadline).map_err(|err| Error::new(&call, err))
+    }
+
+    /// Runs the program; an exit status other than 0 is an error that quotes its last words.
+    pub fn run(&mut self) -> Result<Output> {
+        let output = self.output()?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        let call = format!("exec({:?})", self.describe());
+        Err(Error::new(call, io::Error::other(output.complaint())))
+    }
+}
+
+impl Output {
+    /// How the program ended and the last line it wrote to standard error.
+    pub fn complaint(&self) -> String {
+        let ended = match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exit status {code}"),
+            (None, Some(signal)) => format!("killed by signal {signal}"),
+            (None, None) => "ended".to_owned(),
+        };
+        match self.stderr.trim().lines().last() {
+            Some(line) => format!("{ended}: {line}"),
+            None => ended,
+        }
+    }
+}
+
+/// Feeds, drains and waits. Threads only touch pipes, and are joined or abandoned with them.
+fn wait(
+    mut child: Child,
+    stdin: Option<Vec<u8>>,
+    deadline: Option<Duration>,
+) -> io::Result<Output> {
+    if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
+        std::thread::spawn(move || {
+            // A program that does not read its input is judged by its exit status, not by this.
+            drop(pipe.write_all(&bytes));
+        });
+    }
+    let (sender, receiver) = mpsc::channel();
+    let readers = [
+        child.stdout.take().map(OwnedFd::from),
+        child.stderr.take().map(OwnedFd::from),
+    ];
+    for (index, fd) in readers.into_iter().enumerate() {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let bytes = fd.map(read_bounded).unwrap_or_default();
+            drop(sender.send((index, bytes)));
+        });
+    }
+    let mut outputs = [Vec::new(), Vec::new()];
+    for _ in 0..outputs.len() {
+        let received = match deadline {
+            None => receiver.recv().ok(),
+            Some(deadline) => receiver.recv_timeout(deadline).ok(),
+        };
+        let Some((index, bytes)) = received else {
+            return Err(kill_group(&mut child, deadline));
+        };
+        if let Some(slot) = outputs.get_mut(index) {
+            *slot = bytes;
+        }
+    }
+    let status = child.wait()?;
+    let [stdout, stderr] = outputs;
+    Ok(Output {
+        status,
+        stdout,
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    })
+}
+
+fn read_bounded(fd: OwnedFd) -> Vec<u8> {
+    let mut file = std::fs::File::from(fd);
+    let mut bytes = Vec::new();
+    // What could be read before an error is what there is to show.
+    drop((&mut file).take(OUTPUT_MAX_BYTES).read_to_end(&mut bytes));
+    drop(io::copy(&mut file, &mut io::sink()));
+    bytes
+}
+
+fn kill_group(child: &mut Child, deadline: Option<Duration>) -> io::Error {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    // ESRCH: it has ended meanwhile, which is what we want.
+    nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL).ok();
+    drop(child.wait());
+    let seconds = deadline.unwrap_or_default().as_secs_f64();
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("no end after {seconds} s, killed"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn run_reports_status_and_last_words() {
+        assert_eq!(
+            sh("cat").stdin_bytes(b"hi".to_vec()).run().unwrap().stdout,
+            b"hi"
+        );
+        let err = sh("echo one >&2; echo two >&2; exit 3").run().unwrap_err();
+        assert!(err.to_string().ends_with("exit status 3: two"), "{err}");
+        assert!(Command::new("/nonexistent").run().unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn a_deadline_kills_the_group() {
+        let err = sh("sleep 100 & sleep 100")
+            .deadline(Duration::from_millis(50))
+            .run()
+            .unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn output_is_bounded() {
+        let output = sh("head -c 3000000 /dev/zero").run().unwrap();
+        assert_eq!(output.stdout.len() as u64, OUTPUT_MAX_BYTES);
+    }
+}
