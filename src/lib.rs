@@ -16,6 +16,8 @@ pub mod definition;
 pub mod history;
 pub mod name;
 pub mod paths;
+pub mod runtime;
 pub mod settings;
 pub mod state;
+pub mod storage;
 pub mod sys;

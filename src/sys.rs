@@ -3,8 +3,12 @@
 //!
 //! Callers get owned descriptors and an [`Error`] that prints the call with its operands.
 
+pub mod cgroup;
 pub mod command;
+pub mod console;
 pub mod fs;
+pub mod mount;
+pub mod process;
 
 use std::io;
 
