@@ -19,3 +19,4 @@ pub mod paths;
 pub mod settings;
 pub mod state;
 pub mod sys;
+pub mod systemd;

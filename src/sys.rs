@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod fs;
+pub mod socket;
 
 use std::io;
 
