@@ -21,3 +21,4 @@ pub mod settings;
 pub mod state;
 pub mod storage;
 pub mod sys;
+pub mod systemd;

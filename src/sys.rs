@@ -9,6 +9,7 @@ pub mod console;
 pub mod fs;
 pub mod mount;
 pub mod process;
+pub mod socket;
 
 use std::io;
 

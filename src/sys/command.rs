@@ -76,6 +76,11 @@ impl Command {
         inner.stdin(Stdio::null());
         // A group of its own, so that a deadline reaches its children too.
         inner.process_group(0);
+        // What the service manager told us is not for children: an OCI runtime that sees
+        // NOTIFY_SOCKET waits for the container to say READY.
+        for key in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE"] {
+            inner.env_remove(key);
+        }
         Self {
             inner,
             stdin: None,
