@@ -12,10 +12,14 @@
 //!
 //! `docs/architecture.md` tells the same with the reasons.
 
+pub mod cli;
 pub mod definition;
+pub mod engine;
 pub mod history;
+pub mod journal;
 pub mod name;
 pub mod paths;
 pub mod settings;
 pub mod state;
 pub mod sys;
+pub mod systemd;
