@@ -12,8 +12,10 @@
 //!
 //! `docs/architecture.md` tells the same with the reasons.
 
+pub mod cli;
 pub mod definition;
 pub mod history;
+pub mod journal;
 pub mod name;
 pub mod paths;
 pub mod runtime;

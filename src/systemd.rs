@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Talking to the service manager.
+//! systemd as a service: its manager over D-Bus, and what a service tells its manager.
 //!
-//! What a service tells its manager is in [`notify`]. Unit text is not made here
-//! (`unitfile`), and nothing here knows containers.
+//! No unit *text* here; that is `unitfile`, and nothing here knows containers. The start path of a
+//! container uses [`notify`] and nothing of [`manager`]: a start needs no D-Bus connection.
 
+mod connection;
+mod error;
+pub mod manager;
 pub mod notify;
+pub mod unit;
+
+pub use error::Error;
