@@ -7,9 +7,15 @@
 use crate::paths::Paths;
 use crate::settings::Settings;
 
+pub mod definitions;
 pub mod exit;
 pub mod hooks;
+pub mod lifecycle;
+pub mod listing;
+pub mod removal;
 pub mod start;
+pub mod status;
+pub mod wait;
 
 /// What every step needs to know.
 #[derive(Debug, Clone)]
