@@ -13,6 +13,7 @@
 //! `docs/architecture.md` tells the same with the reasons.
 
 pub mod definition;
+pub mod engine;
 pub mod history;
 pub mod name;
 pub mod paths;
