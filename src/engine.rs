@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What wharf does: start a container, clean up after it, tell its state.
 //!
-//! Only this layer combines two backends. [`Engine`] is the context that the steps share; it owns
+//! Only this layer combines two backends. What can be decided without touching the machine is a
+//! pure function ([`spec`], [`outcome`]) and golden-tested; the rest is steps. [`Engine`] is the context that the steps share; it owns
 //! nothing that has to be closed.
 
 use crate::paths::Paths;
@@ -9,7 +10,10 @@ use crate::settings::Settings;
 
 pub mod exit;
 pub mod hooks;
-pub mod start;
+pub mod host;
+pub mod outcome;
+pub mod spec;
+pub mod user;
 
 /// What every step needs to know.
 #[derive(Debug, Clone)]

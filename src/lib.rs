@@ -14,6 +14,7 @@
 
 pub mod cli;
 pub mod definition;
+pub mod engine;
 pub mod history;
 pub mod journal;
 pub mod name;

@@ -10,6 +10,7 @@ pub mod fs;
 pub mod mount;
 pub mod process;
 pub mod socket;
+pub mod root;
 
 use std::io;
 
