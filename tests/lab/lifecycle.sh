@@ -144,7 +144,8 @@ lab_root() { echo "/proc/$(require_init)/root"; }
 install_wharf() {
     local root
     root=$(lab_root)
-    make --silent -C "$WHARF_SOURCE" install DESTDIR="$root" PROFILE="${WHARF_PROFILE:-release}"
+    make --silent --directory="$WHARF_SOURCE" --file="$LAB_HOME/../../Makefile" \
+        install DESTDIR="$root" PROFILE="${WHARF_PROFILE:-release}"
     exec_in_lab root systemctl daemon-reload
 }
 

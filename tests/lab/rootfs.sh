@@ -18,19 +18,6 @@ rootfs_path() {
     echo "$LAB_STATE/rootfs/$1-$key"
 }
 
-# Installs the Debian packages named on the host unless the command $1 is there.
-need_command() {
-    local command=$1
-    shift
-    if command -v "$command" >/dev/null; then
-        return
-    fi
-    say "installing $* on this machine ('$command' is not here)"
-    apt-get update -qq >&2 || die "cannot refresh the package lists; install $* and try again"
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >&2 ||
-        die "cannot install $*; install it by hand and try again"
-}
-
 # Prints the Debian mirror that this machine's own apt uses.
 host_mirror() {
     if [[ -n ${LAB_MIRROR:-} ]]; then
@@ -93,7 +80,7 @@ ensure_rootfs() {
     exec {rootfs_lock}>"$LAB_STATE/rootfs/$suite.lock"
     flock "$rootfs_lock"
     if [[ ! -d $root ]]; then
-        need_command mmdebstrap mmdebstrap
+        "$LAB_HOME/../need" mmdebstrap mmdebstrap
         mirror=$(host_mirror)
         [[ -n $mirror ]] || die "apt on this machine names no Debian mirror; set LAB_MIRROR to one"
         proxy=$(apt-config shell proxy Acquire::http::Proxy)
