@@ -145,7 +145,7 @@ install_wharf() {
     local root
     root=$(lab_root)
     make --silent --directory="$WHARF_SOURCE" --file="$LAB_HOME/../../Makefile" \
-        install DESTDIR="$root" PROFILE="${WHARF_PROFILE:-release}"
+        install DESTDIR="$root" BUILD="$WHARF_BUILD"
     exec_in_lab root systemctl daemon-reload
 }
 

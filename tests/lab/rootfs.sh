@@ -3,7 +3,7 @@
 # Root file systems: made once per suite and package list with mmdebstrap, then only read.
 
 # Raised when what prepare_rootfs does changes, so that cached trees are made again.
-ROOTFS_REVISION=1
+ROOTFS_REVISION=2
 
 # Prints the packages of the suite $1, separated by commas.
 rootfs_packages() {
