@@ -121,7 +121,7 @@ fn labs_at_once_are_apart() {
     assert_eq!(one.property("only-here.service", "ActiveState"), "active");
     assert_eq!(two.property("only-here.service", "ActiveState"), "inactive");
     two.ok("! ls /etc/only-here /var/only-here /tmp/only-here");
-    two.ok("! pgrep -f 'sleep 1000'");
+    two.ok("! pgrep -f '[s]leep 1000'");
     for what in [
         "cat /etc/machine-id",
         "hostname",
@@ -165,7 +165,7 @@ fn the_host_is_untouched() {
     assert_eq!(before, after, "after the lab");
     assert!(!root.exists());
     let left = format!(
-        "find /sys/fs/cgroup target/lab/labs -name '*{name}' 2>/dev/null; pgrep -f 'labs/{name} ' || true"
+        "find /sys/fs/cgroup target/lab/labs -name '*{name}' 2>/dev/null; pgrep -f '[l]abs/{name} ' || true"
     );
     let left = Command::new("bash").args(["-c", &left]).output().unwrap();
     assert_eq!(text(&left.stdout), "");
