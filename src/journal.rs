@@ -4,3 +4,4 @@
 //! Logs and events have no other home; there is no log file and no event bus of ours.
 
 pub mod event;
+pub mod kmsg;

@@ -6,7 +6,7 @@
 //! 1. front ends: [`cli`], [`generator`], [`relay`]
 //! 2. what we do: [`engine`]
 //! 3. what we use: [`image`], [`storage`], [`runtime`], [`systemd`], [`journal`], [`state`],
-//!    [`history`]; siblings do not import each other, except image → storage
+//!    [`history`]; siblings do not import each other, except image → storage, history → state
 //! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`name`], [`paths`]
 //! 5. kernel: [`sys`], the only place for `unsafe`, raw descriptors and libc
 //!
@@ -15,6 +15,7 @@
 pub mod cli;
 pub mod definition;
 pub mod engine;
+pub mod generator;
 pub mod history;
 pub mod journal;
 pub mod name;
@@ -25,3 +26,4 @@ pub mod state;
 pub mod storage;
 pub mod sys;
 pub mod systemd;
+pub mod unitfile;
