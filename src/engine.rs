@@ -8,8 +8,6 @@
 use crate::paths::Paths;
 use crate::settings::Settings;
 
-pub mod exit;
-pub mod hooks;
 pub mod host;
 pub mod outcome;
 pub mod spec;

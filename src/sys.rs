@@ -9,8 +9,9 @@ pub mod console;
 pub mod fs;
 pub mod mount;
 pub mod process;
-pub mod socket;
 pub mod root;
+pub mod socket;
+pub mod terminal;
 
 use std::io;
 

@@ -85,16 +85,16 @@ pub fn cleanup(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
     if verdict.service_result.is_none() && is_running(engine, name) {
         bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
+    let _lock = lock(engine, name)?;
     finish(engine, name, verdict)
 }
 
-/// Cleans up after a run whose end is known.
+/// Cleans up after a run whose end is known. The caller holds the lock.
 pub(crate) fn finish(
     engine: &Engine,
     name: &ContainerName,
     mut verdict: Verdict,
 ) -> anyhow::Result<()> {
-    let _lock = lock(engine, name)?;
     let mut errors = Errors::default();
     let record = state::load(&engine.paths, name);
     verdict.failure = failure(engine, name);
@@ -145,7 +145,9 @@ pub(crate) fn reclaim(engine: &Engine, name: &ContainerName) -> anyhow::Result<(
 /// Writes the history entry of a run whose clean-up was itself killed before it could.
 fn write_missing_entry(engine: &Engine, record: &RunRecord) -> anyhow::Result<()> {
     let entries = history::load(&engine.paths, &record.name)?;
-    let last = entries.last().and_then(|entry| entry.invocation_id.as_ref());
+    let last = entries
+        .last()
+        .and_then(|entry| entry.invocation_id.as_ref());
     if record.invocation_id.is_none() || last == record.invocation_id.as_ref() {
         return Ok(());
     }
@@ -158,7 +160,11 @@ fn write_missing_entry(engine: &Engine, record: &RunRecord) -> anyhow::Result<()
             ..Verdict::default()
         })
     };
-    history::append(&engine.paths, &record.name, &entry(&verdict, &outcome, Some(record)))
+    history::append(
+        &engine.paths,
+        &record.name,
+        &entry(&verdict, &outcome, Some(record)),
+    )
 }
 
 /// Whether the process that the record names still is that process.
@@ -263,7 +269,9 @@ fn entry(verdict: &Verdict, outcome: &Outcome, record: Option<&RunRecord>) -> En
         service_result: verdict.service_result.clone(),
         message: outcome.message.clone(),
         image: record.map(|record| record.image.clone()),
-        timing: record.map(|record| record.timing.clone()).unwrap_or_default(),
+        timing: record
+            .map(|record| record.timing.clone())
+            .unwrap_or_default(),
     }
 }
 

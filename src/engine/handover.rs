@@ -42,7 +42,6 @@ pub(crate) fn hand_over(
 ) -> anyhow::Result<u8> {
     let (streams, ends) = stdio::prepare(&start.definition, &bundle.dir)?;
     ends.store(notifier)?;
-    let oom_kills_before = start.unit_cgroup.number("memory.events", "oom_kill");
     let pid = start.runtime.create(&start.id, &bundle.dir, streams)?;
     // The container's mount namespace holds the file system from here on.
     drop(rootfs);
@@ -52,7 +51,7 @@ pub(crate) fn hand_over(
     let notify = start.definition.lifecycle.notify;
     let name = start.definition.name.clone();
     let (id, runtime) = (start.id.clone(), start.runtime.clone());
-    let record = record(start, &bundle, pid, oom_kills_before.unwrap_or_default())?;
+    let record = write_record(start, &bundle, pid)?;
     match notify {
         // Before the program runs: one that exits 0 sooner than READY arrives would make the
         // unit fail with 'protocol'.
@@ -75,15 +74,11 @@ fn adopt(notifier: &Notifier, pid: i32) -> anyhow::Result<()> {
         .context("handing the container to systemd")
 }
 
-/// Writes the run-time record. From here on the unit's exit status is the payload's.
-fn record(
-    start: Start<'_>,
-    bundle: &Bundle,
-    pid: i32,
-    oom_kills_before: u64,
-) -> anyhow::Result<RunRecord> {
-    let payload = start.unit_cgroup.child(exit::PAYLOAD);
+/// Writes the run-time record of a created container. From here on the exit status that systemd
+/// reports is the payload's.
+pub(crate) fn write_record(start: Start<'_>, bundle: &Bundle, pid: i32) -> anyhow::Result<RunRecord> {
     let definition = start.definition;
+    let unit = start.payload.parent();
     let record = RunRecord {
         version: state::VERSION,
         name: definition.name,
@@ -95,16 +90,16 @@ fn record(
         started_at: jiff::Timestamp::now().to_string(),
         runtime: start.runtime.program().to_owned(),
         image: start.image,
-        payload_cgroup: payload.path().to_owned(),
+        payload_cgroup: start.payload.path().to_owned(),
         args: bundle.args.clone(),
         env: bundle.env.clone(),
-        stop_signal: definition
-            .lifecycle
-            .stop_signal
-            .map_or_else(|| "SIGTERM".to_owned(), |signal| signal.name),
+        stop_signal: bundle.stop_signal.clone(),
         init: definition.process.init,
         poststop: definition.hooks.poststop,
-        oom_kills_before,
+        // The payload has not run yet: what is counted now is an earlier run's.
+        oom_kills_before: unit
+            .and_then(|unit| unit.number("memory.events", "oom_kill"))
+            .unwrap_or_default(),
         timing: start.stopwatch.into_phases(),
         sources: definition.sources,
     };
