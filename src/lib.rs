@@ -14,8 +14,10 @@
 
 pub mod definition;
 pub mod history;
+pub mod journal;
 pub mod name;
 pub mod paths;
+pub mod relay;
 pub mod settings;
 pub mod state;
 pub mod sys;

@@ -5,6 +5,8 @@
 
 pub mod command;
 pub mod fs;
+pub mod handover;
+pub mod pipe;
 pub mod socket;
 
 use std::io;
