@@ -20,6 +20,7 @@ pub mod history;
 pub mod journal;
 pub mod name;
 pub mod paths;
+pub mod relay;
 pub mod runtime;
 pub mod settings;
 pub mod state;

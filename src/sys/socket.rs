@@ -104,7 +104,7 @@ pub fn send_to(
     let mut control = SendAncillaryBuffer::new(&mut space);
     // The buffer is rounded up, so that push() alone would take a few more now and then.
     let fits = fds.len() <= FDS_MAX;
-    if !fds.is_empty() && !(fits && control.push(SendAncillaryMessage::ScmRights(fds))) {
+    if !fits || !(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds))) {
         let err = io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("more than {FDS_MAX} descriptors"),
