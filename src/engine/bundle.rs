@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::definition::{Definition, Network, Notify, Seccomp};
+use crate::definition::value::{IdOrName, UserRef};
+use crate::definition::{Definition, Notify, Seccomp};
 use crate::engine::host::HostFacts;
 use crate::engine::spec::{self, Device, DeviceKind, Inputs, process, seccomp};
 use crate::engine::start::{Start, upper};
@@ -55,13 +56,15 @@ pub(crate) fn prepare(
     let definition = &start.definition;
     let dir = start.engine.paths.container_runtime(&definition.name);
     let root = Root::open(rootfs.path())?;
-    let user = user::resolve(&root, definition, image)?;
-    let hostname = hostname(definition)?;
+    let user = resolve_user(&root, definition, image)?;
+    let hostname = hostname(definition);
     let env = env::merge(&env::Sources {
         image: image.map(|config| config.env.as_slice()).unwrap_or_default(),
-        process: &definition.process,
-        user: &user,
+        files: env::load_files(&definition.process.env_files)?,
+        definition: Some(&definition.process.environment),
+        home: user.home.as_deref(),
         hostname: &hostname,
+        term: definition.process.tty.then_some("xterm"),
         notify_socket: notify_socket(definition),
     })?;
     let (entrypoint, cmd) = match image {
@@ -119,12 +122,33 @@ pub(crate) fn prepare(
     })
 }
 
-/// The container's host name; with the host's UTS namespace shared by nobody, always its own.
-fn hostname(definition: &Definition) -> anyhow::Result<String> {
-    Ok(definition
+/// The user of the definition, else of the image, else root, looked up in the container.
+fn resolve_user(
+    root: &Root,
+    definition: &Definition,
+    image: Option<&Config>,
+) -> anyhow::Result<ResolvedUser> {
+    let process = &definition.process;
+    let of_image = image.and_then(|config| config.user.as_deref());
+    let user = match (&process.user, of_image) {
+        (Some(user), _) => user.clone(),
+        (None, Some(text)) if !text.is_empty() => text
+            .parse()
+            .map_err(|err: String| anyhow::anyhow!("the image's User: {err}"))?,
+        (None, _) => UserRef {
+            user: IdOrName::Id(0),
+            group: None,
+        },
+    };
+    user::resolve(root, &user, &process.group_add)
+}
+
+/// The container's host name: as defined, or its name in a host name's characters.
+fn hostname(definition: &Definition) -> String {
+    definition
         .hostname
         .clone()
-        .unwrap_or_else(|| definition.name.as_str().replace(['@', '_'], "-")))
+        .unwrap_or_else(|| definition.name.as_str().replace(['@', '_'], "-"))
 }
 
 /// resolv.conf, hosts and hostname, which are bound into the container.

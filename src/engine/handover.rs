@@ -95,6 +95,8 @@ pub(crate) fn write_record(start: Start<'_>, bundle: &Bundle, pid: i32) -> anyho
         args: bundle.args.clone(),
         env: bundle.env.clone(),
         stop_signal: bundle.stop_signal.clone(),
+        identifier: bundle.identifier.clone(),
+        stderr_priority: bundle.stderr_priority,
         init: definition.process.init,
         poststop: definition.hooks.poststop,
         // The payload has not run yet: what is counted now is an earlier run's.
