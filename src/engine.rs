@@ -5,6 +5,7 @@
 //! touching the machine is a pure function ([`spec`], [`env`], [`etc`]) and golden-tested; the
 //! rest is steps, each of which is undone when a later one fails.
 
+pub mod env;
 pub mod host;
 pub mod spec;
 pub mod user;
