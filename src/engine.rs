@@ -5,7 +5,9 @@
 //! touching the machine is a pure function ([`spec`], [`env`], [`etc`]) and golden-tested; the
 //! rest is steps, each of which is undone when a later one fails.
 
+pub mod command;
 pub mod env;
+pub mod etc;
 pub mod host;
 pub mod spec;
 pub mod user;

@@ -234,7 +234,8 @@ mod tests {
         write(&dir, "passwd", PASSWD);
         write(&dir, "group", GROUP);
         let root = Root::open(dir.path()).unwrap();
-        let cases: [(&str, u32, u32, &[u32], Option<&str>); 8] = [
+        type Case<'a> = (&'a str, u32, u32, &'a [u32], Option<&'a str>);
+        let cases: [Case<'_>; 8] = [
             ("root", 0, 0, &[0], Some("/root")),
             ("0", 0, 0, &[0], Some("/root")),
             ("web", 33, 34, &[5, 8, 34], Some("/srv/web")),
