@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod fs;
+pub mod root;
 
 use std::io;
 
