@@ -15,8 +15,10 @@
 pub mod definition;
 pub mod engine;
 pub mod history;
+pub mod image;
 pub mod name;
 pub mod paths;
 pub mod settings;
 pub mod state;
+pub mod storage;
 pub mod sys;

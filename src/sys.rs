@@ -4,6 +4,7 @@
 //! Callers get owned descriptors and an [`Error`] that prints the call with its operands.
 
 pub mod command;
+pub mod dir;
 pub mod fs;
 pub mod root;
 
