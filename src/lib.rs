@@ -18,6 +18,7 @@ pub mod engine;
 pub mod generator;
 pub mod history;
 pub mod journal;
+pub mod image;
 pub mod name;
 pub mod paths;
 pub mod relay;

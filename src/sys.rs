@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod command;
 pub mod console;
+pub mod dir;
 pub mod fs;
 pub mod handover;
 pub mod mount;
