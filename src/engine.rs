@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What wharf does: start a container, clean up after it, tell its state.
 //!
-//! Only this layer combines two backends. [`Engine`] is the context that the steps share; it owns
+//! Only this layer combines two backends. What can be decided without touching the machine is a
+//! pure function ([`spec`], [`outcome`]) and golden-tested; the rest is steps. [`Engine`] is the context that the steps share; it owns
 //! nothing that has to be closed.
 
 use crate::paths::Paths;
 use crate::settings::Settings;
 
+pub mod command;
 pub mod definitions;
-pub mod exit;
-pub mod hooks;
+pub mod env;
+pub mod etc;
+pub mod host;
 pub mod lifecycle;
 pub mod listing;
+pub mod outcome;
 pub mod removal;
-pub mod start;
+pub mod spec;
 pub mod status;
+pub mod user;
 pub mod wait;
 
 /// What every step needs to know.

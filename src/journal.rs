@@ -5,4 +5,6 @@
 
 pub mod event;
 pub mod export;
+pub mod kmsg;
 pub mod read;
+pub mod stream;

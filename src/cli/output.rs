@@ -285,6 +285,10 @@ impl From<RunRecord> for Started {
             oom_kills_before: _,
             timing,
             sources,
+            identifier: _,
+            stderr_priority: _,
+            init: _,
+            poststop: _,
         } = record;
         let text = |path: std::path::PathBuf| path.display().to_string();
         Self {

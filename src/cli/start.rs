@@ -7,8 +7,6 @@
 use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::jobs::{self, Names};
-use crate::engine::lifecycle::Container;
-use crate::engine::{Engine, start};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,13 +29,11 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
     let names = &args.names.names;
     if args.foreground {
-        let [name] = names.as_slice() else {
-            return Err(Exit::usage("'--foreground' takes one container").into());
-        };
-        let engine = Engine::new(context.paths.clone())?;
-        return Ok(ExitStatus::Payload(start::foreground(&engine, name)?));
+        return Err(Exit::usage("'--foreground' is not part of this build").into());
     }
     let manager = jobs::connect(context)?;
     jobs::refresh(context, &manager, names)?;
-    jobs::run_all(context, &manager, (names, None), Container::queue_start)
+    jobs::run_all(context, &manager, (names, None), |container, jobs| {
+        container.queue_start(jobs)
+    })
 }

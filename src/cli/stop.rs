@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use crate::engine::lifecycle::Container;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,5 +29,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let manager = jobs::connect(context)?;
     let limit = args.time.map(|seconds| Duration::from_secs(seconds.into()));
     let names = args.names.names.as_slice();
-    jobs::run_all(context, &manager, (names, limit), Container::queue_stop)
+    jobs::run_all(context, &manager, (names, limit), |container, jobs| {
+        container.queue_stop(jobs)
+    })
 }

@@ -184,7 +184,11 @@ mod tests {
         ]);
         let mask = dir.path().join("etc/wharf/containers/cache.toml");
         symlink("/dev/null", &mask).unwrap();
-        let names: Vec<String> = names(&paths).unwrap().into_iter().map(String::from).collect();
+        let names: Vec<String> = names(&paths)
+            .unwrap()
+            .into_iter()
+            .map(String::from)
+            .collect();
         assert_eq!(names, ["db", "job@a", "web"]);
         let find = |name: &str| find(&paths, &name.parse().unwrap());
         assert_eq!(find("cache"), Found::Masked(mask));
@@ -198,7 +202,9 @@ mod tests {
         let (dir, paths) = tree(&["etc/wharf/containers/web.toml"]);
         let name = "web".parse().unwrap();
         let before = changed_at_micros(&paths, &name).unwrap();
-        let drop_in = dir.path().join("run/wharf/containers/container.toml.d/x.toml");
+        let drop_in = dir
+            .path()
+            .join("run/wharf/containers/container.toml.d/x.toml");
         sys::fs::ensure_dir(drop_in.parent().unwrap(), 0o755).unwrap();
         sys::fs::write_atomic(&drop_in, b"", 0o644, sys::fs::Durability::Memory).unwrap();
         assert!(changed_at_micros(&paths, &name).unwrap() >= before);

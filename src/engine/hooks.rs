@@ -54,7 +54,11 @@ pub fn precreate(hooks: &[Hook], mut spec: Spec) -> anyhow::Result<Spec> {
 /// # Errors
 ///
 /// All failures in one message; the container is gone already.
-pub fn poststop(hooks: &[Hook], record: &RunRecord, bundle: &std::path::Path) -> anyhow::Result<()> {
+pub fn poststop(
+    hooks: &[Hook],
+    record: &RunRecord,
+    bundle: &std::path::Path,
+) -> anyhow::Result<()> {
     let state = json!({
         "ociVersion": "1.0.2",
         "id": record.id.as_str(),

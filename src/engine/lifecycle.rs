@@ -144,9 +144,9 @@ impl Container<'_> {
         let seen = self.observe()?;
         match seen.state {
             State::Paused => Err(self.paused().into()),
-            State::Configured if seen.unit.active() != ActiveState::Activating => {
-                Err(self.refuse("was never started, there is nothing to stop").into())
-            }
+            State::Configured if seen.unit.active() != ActiveState::Activating => Err(self
+                .refuse("was never started, there is nothing to stop")
+                .into()),
             State::Exited if seen.unit.active() != ActiveState::Activating => Ok(None),
             State::Configured
             | State::Created
@@ -249,10 +249,7 @@ impl Container<'_> {
     }
 
     fn kill_all(&self) -> Result<(), SystemdError> {
-        match self
-            .manager
-            .kill(&self.name.unit(), Whom::All, SIGKILL)
-        {
+        match self.manager.kill(&self.name.unit(), Whom::All, SIGKILL) {
             // It ended in this very moment.
             Err(SystemdError::NoSuchUnit { .. }) => Ok(()),
             Err(SystemdError::Refused { name, .. })

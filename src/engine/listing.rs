@@ -37,11 +37,7 @@ pub struct Listed {
 }
 
 /// Lists containers, sorted by name. Without a manager (`--root`) none runs.
-pub fn list(
-    paths: &Paths,
-    manager: Option<&Manager>,
-    which: Which,
-) -> anyhow::Result<Vec<Listed>> {
+pub fn list(paths: &Paths, manager: Option<&Manager>, which: Which) -> anyhow::Result<Vec<Listed>> {
     let mut found: BTreeMap<ContainerName, (Past, Option<ListedUnit>)> = BTreeMap::new();
     if which == Which::All {
         for name in definitions::names(paths)? {

@@ -108,7 +108,9 @@ impl Outcome {
     pub fn describe(&self) -> String {
         let how = match (self.code, &self.signal) {
             (Some(code), _) => format!("exited with code {code}"),
-            (None, Some(signal)) if self.core_dumped => format!("killed by SIG{signal}, core dumped"),
+            (None, Some(signal)) if self.core_dumped => {
+                format!("killed by SIG{signal}, core dumped")
+            }
             (None, Some(signal)) => format!("killed by SIG{signal}"),
             (None, None) => "ended".to_owned(),
         };
@@ -145,16 +147,70 @@ mod tests {
     fn verdicts() {
         use Adopted::{Engine, Payload};
         let table = [
-            ("success exited 0", Payload, 0, Reason::Exited, "exited with code 0"),
-            ("exit-code exited 137", Payload, 0, Reason::Exited, "exited with code 137"),
-            ("signal killed KILL", Payload, 0, Reason::Signal, "killed by SIGKILL"),
-            ("signal killed KILL", Payload, 1, Reason::Oom, "killed by SIGKILL, out of memory"),
-            ("oom-kill killed KILL", Payload, 1, Reason::Oom, "killed by SIGKILL, out of memory"),
+            (
+                "success exited 0",
+                Payload,
+                0,
+                Reason::Exited,
+                "exited with code 0",
+            ),
+            (
+                "exit-code exited 137",
+                Payload,
+                0,
+                Reason::Exited,
+                "exited with code 137",
+            ),
+            (
+                "signal killed KILL",
+                Payload,
+                0,
+                Reason::Signal,
+                "killed by SIGKILL",
+            ),
+            (
+                "signal killed KILL",
+                Payload,
+                1,
+                Reason::Oom,
+                "killed by SIGKILL, out of memory",
+            ),
+            (
+                "oom-kill killed KILL",
+                Payload,
+                1,
+                Reason::Oom,
+                "killed by SIGKILL, out of memory",
+            ),
             // A child was killed, the container went on and ended by itself.
-            ("success exited 0", Payload, 1, Reason::Exited, "exited with code 0"),
-            ("core-dump dumped SEGV", Payload, 0, Reason::Signal, "killed by SIGSEGV, core dumped"),
-            ("timeout killed KILL", Payload, 0, Reason::Timeout, "killed by SIGKILL, time limit reached"),
-            ("watchdog killed ABRT", Payload, 0, Reason::Watchdog, "killed by SIGABRT, watchdog"),
+            (
+                "success exited 0",
+                Payload,
+                1,
+                Reason::Exited,
+                "exited with code 0",
+            ),
+            (
+                "core-dump dumped SEGV",
+                Payload,
+                0,
+                Reason::Signal,
+                "killed by SIGSEGV, core dumped",
+            ),
+            (
+                "timeout killed KILL",
+                Payload,
+                0,
+                Reason::Timeout,
+                "killed by SIGKILL, time limit reached",
+            ),
+            (
+                "watchdog killed ABRT",
+                Payload,
+                0,
+                Reason::Watchdog,
+                "killed by SIGABRT, watchdog",
+            ),
             (
                 "signal killed KILL",
                 Engine,
@@ -162,14 +218,27 @@ mod tests {
                 Reason::Engine,
                 "not started: 'wharf start' was ended by SIGKILL",
             ),
-            ("timeout killed TERM", Engine, 0, Reason::Timeout, "ended, time limit reached"),
+            (
+                "timeout killed TERM",
+                Engine,
+                0,
+                Reason::Timeout,
+                "ended, time limit reached",
+            ),
         ];
         for (text, adopted, oom, reason, described) in table {
             let outcome = judge(&verdict(text, adopted, oom));
-            assert_eq!((outcome.reason, outcome.describe().as_str()), (reason, described), "{text}");
+            assert_eq!(
+                (outcome.reason, outcome.describe().as_str()),
+                (reason, described),
+                "{text}"
+            );
         }
         let mut failed = verdict("exit-code exited 125", Engine, 0);
         failed.failure = Some("image 'x' is not there".to_owned());
-        assert_eq!(judge(&failed).describe(), "not started: image 'x' is not there");
+        assert_eq!(
+            judge(&failed).describe(),
+            "not started: image 'x' is not there"
+        );
     }
 }

@@ -78,8 +78,8 @@ pub(crate) struct Start<'a> {
     pub(crate) definition: Definition,
     pub(crate) id: ContainerId,
     pub(crate) runtime: Runtime,
-    /// The unit's cgroup, or the one a person's shell runs in.
-    pub(crate) unit_cgroup: Cgroup,
+    /// The payload's cgroup, below the unit's or below the one of a person's shell.
+    pub(crate) payload: Cgroup,
     pub(crate) image: ImageRecord,
     pub(crate) stopwatch: Stopwatch,
 }
@@ -151,12 +151,12 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     stopwatch.lap("load");
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
-    let unit_cgroup = enter_cgroup(notifier)?;
+    let payload = enter_cgroup(name, notifier)?;
     let mut start = Start {
         engine,
         id: exit::container_id(name)?,
         runtime: Runtime::find(&engine.settings, &engine.paths)?,
-        unit_cgroup,
+        payload,
         image: record_of(&definition, image.as_ref()),
         definition,
         stopwatch,
@@ -165,9 +165,10 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     start.stopwatch.lap("mount");
     let bundle = bundle::prepare(&start, &rootfs, image.as_ref().map(|image| &image.config))?;
     start.stopwatch.lap("bundle");
+    // The lock is held until the container runs, and in a person's shell until it has ended.
     match notifier {
         Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
-        None => shell::stay(start, &bundle, rootfs, lock),
+        None => shell::stay(start, &bundle, rootfs),
     }
 }
 
@@ -190,7 +191,7 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
         (RootSource::Rootfs(path), _) => ImageRecord::Rootfs(path.clone()),
         (RootSource::Image(reference), image) => ImageRecord::Image {
             reference: reference.clone(),
-            digest: image.map(|image| image.digest.to_string()).unwrap_or_default(),
+            digest: image.map(|image| image.digest.clone()).unwrap_or_default(),
         },
     }
 }
@@ -198,17 +199,20 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
 /// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
 /// the container then finds the unit's limits, those that `systemctl set-property` changes, at
 /// the root of its /sys/fs/cgroup.
-fn enter_cgroup(notifier: Option<&Notifier>) -> anyhow::Result<Cgroup> {
+fn enter_cgroup(name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<Cgroup> {
     let own = Cgroup::own().context("finding the control group of this process")?;
     if notifier.is_none() {
-        return Ok(own);
+        // A session's group is shared by whatever else the person runs.
+        return Ok(own.child(&format!("wharf-{name}")));
     }
     sys::mount::unshare_cgroup()?;
     let engine = own.child("engine");
     engine.ensure()?;
     // No inner processes: DelegateSubgroup= would do this, from systemd 254 on.
-    engine.enter().context("moving to the engine's control group")?;
-    Ok(own)
+    engine
+        .enter()
+        .context("moving to the engine's control group")?;
+    Ok(own.child(exit::PAYLOAD))
 }
 
 /// Step 4.

@@ -234,7 +234,13 @@ mod tests {
             (A::Failed, "failed", P::Absent, Past::Defined, S::Configured),
             (A::Activating, "start", P::Absent, Past::Ran, S::Created),
             (A::Activating, "start", P::Alive, Past::Defined, S::Running),
-            (A::Activating, "auto-restart", P::Absent, Past::Ran, S::Exited),
+            (
+                A::Activating,
+                "auto-restart",
+                P::Absent,
+                Past::Ran,
+                S::Exited,
+            ),
             (
                 A::Activating,
                 "auto-restart-queued",
@@ -247,9 +253,27 @@ mod tests {
             (A::Active, "running", P::Frozen, Past::Ran, S::Paused),
             (A::Active, "exited", P::Absent, Past::Ran, S::Exited),
             (A::Reloading, "reload", P::Alive, Past::Ran, S::Running),
-            (A::Deactivating, "stop-sigterm", P::Alive, Past::Ran, S::Running),
-            (A::Deactivating, "stop-sigterm", P::Frozen, Past::Ran, S::Paused),
-            (A::Deactivating, "stop-post", P::Absent, Past::Ran, S::Stopped),
+            (
+                A::Deactivating,
+                "stop-sigterm",
+                P::Alive,
+                Past::Ran,
+                S::Running,
+            ),
+            (
+                A::Deactivating,
+                "stop-sigterm",
+                P::Frozen,
+                Past::Ran,
+                S::Paused,
+            ),
+            (
+                A::Deactivating,
+                "stop-post",
+                P::Absent,
+                Past::Ran,
+                S::Stopped,
+            ),
             (A::Other, "?", P::Alive, Past::Ran, S::Unknown),
         ];
         for (active, sub, payload, past, expected) in cases {

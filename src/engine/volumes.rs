@@ -46,7 +46,7 @@ pub fn resolve(site: &Site<'_>, image: Option<&Config>) -> anyhow::Result<Vec<Bi
         }
         binds.push(Bind::new(entry, source));
     }
-    for target in image.map(|config| config.volumes.as_slice()).unwrap_or_default() {
+    for target in image.into_iter().flat_map(|config| &config.volumes) {
         let taken = storage.volumes.iter().any(|entry| entry.target == *target)
             || storage.tmpfs.iter().any(|entry| entry.target == *target);
         if taken {
@@ -103,7 +103,11 @@ fn make_mount_points(site: &Site<'_>, binds: &[Bind]) -> anyhow::Result<()> {
     }
     let storage = &site.definition.storage;
     let tmpfs = storage.tmpfs.iter().map(|entry| entry.target.as_str());
-    let targets: Vec<&str> = binds.iter().map(|b| b.target.as_str()).chain(tmpfs).collect();
+    let targets: Vec<&str> = binds
+        .iter()
+        .map(|b| b.target.as_str())
+        .chain(tmpfs)
+        .collect();
     for target in &targets {
         let path = Path::new(target);
         let inside = |other: &&str| path != Path::new(other) && path.starts_with(other);

@@ -133,6 +133,22 @@ pub fn ensure_dir(path: &Path, mode: u32) -> Result<()> {
         .map_err(|err| Error::new(call("mkdir", path), err))
 }
 
+/// Makes `path` a symbolic link to `target`, in one rename if it is something else already.
+pub fn ensure_symlink(target: &Path, path: &Path) -> Result<()> {
+    match std::os::unix::fs::symlink(target, path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other.map_err(|err| Error::new(call("symlink", path), err)),
+    }
+    if fs::read_link(path).is_ok_and(|found| found == target) {
+        return Ok(());
+    }
+    let temporary = temporary_name(path);
+    remove_file(&temporary)?;
+    std::os::unix::fs::symlink(target, &temporary)
+        .map_err(|err| Error::new(call("symlink", &temporary), err))?;
+    fs::rename(&temporary, path).map_err(|err| Error::new(call("rename", path), err))
+}
+
 /// Removes a file; absent is success.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -289,6 +305,17 @@ mod tests {
                 .unwrap_err()
                 .is_absent()
         );
+    }
+
+    #[test]
+    fn links_are_made_kept_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        for target in ["/a", "/a", "/b"] {
+            ensure_symlink(Path::new(target), &path).unwrap();
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new(target));
+        }
+        assert_eq!(list_dir(dir.path()).unwrap(), ["link"]);
     }
 
     #[test]

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Processes by pidfd and by start time, so that a reused PID is never taken for the old process.
 
-use std::convert::Infallible;
-use std::ffi::OsStr;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -48,6 +45,11 @@ impl Process {
         self.pid
     }
 
+    /// The descriptor, for a program that is to hold the process further.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Sends a signal; a process that has ended is success.
     pub fn signal(&self, number: i32) -> Result<()> {
         let call = format!("pidfd_send_signal({}, {number})", self.pid);
@@ -66,7 +68,6 @@ impl Process {
     /// Waits for the end of a child, or of a grandchild that came to this process as subreaper.
     pub fn wait(&self) -> Result<Ended> {
         use rustix::process::{WaitId, WaitIdOptions, waitid};
-        use std::os::fd::AsFd as _;
         loop {
             match waitid(WaitId::PidFd(self.fd.as_fd()), WaitIdOptions::EXITED) {
                 Ok(Some(status)) => {
@@ -79,6 +80,12 @@ impl Process {
                 Err(err) => return Err(Error::new(format!("waitid({})", self.pid), err)),
             }
         }
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -102,29 +109,18 @@ pub fn boot_id() -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// The name of a signal without `SIG`, as systemd writes it in `$EXIT_STATUS`.
+pub fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().trim_start_matches("SIG").to_owned(),
+        Err(_) => number.to_string(),
+    }
+}
+
 /// Makes this process the one that orphans below it come to (PR_SET_CHILD_SUBREAPER).
 pub fn become_subreaper() -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
         .map_err(|err| Error::new("prctl(PR_SET_CHILD_SUBREAPER)", err))
-}
-
-/// Replaces this process by `program` with an empty environment.
-pub fn exec<I, S>(program: &Path, args: I) -> Result<Infallible>
-where
-    I: IntoIterator<Item = S>,
-    S: AsRef<OsStr>,
-{
-    let err = std::process::Command::new(program)
-        .args(args)
-        .env_clear()
-        .exec();
-    Err(Error::new(format!("execve({:?})", program.display()), err))
-}
-
-/// Lets the next program inherit a descriptor that was opened close-on-exec.
-pub fn inherit(fd: &OwnedFd) -> Result<()> {
-    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())
-        .map_err(|err| Error::new("fcntl(F_SETFD)", err))
 }
 
 #[cfg(test)]
