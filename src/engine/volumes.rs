@@ -103,7 +103,11 @@ fn make_mount_points(site: &Site<'_>, binds: &[Bind]) -> anyhow::Result<()> {
     }
     let storage = &site.definition.storage;
     let tmpfs = storage.tmpfs.iter().map(|entry| entry.target.as_str());
-    let targets: Vec<&str> = binds.iter().map(|b| b.target.as_str()).chain(tmpfs).collect();
+    let targets: Vec<&str> = binds
+        .iter()
+        .map(|b| b.target.as_str())
+        .chain(tmpfs)
+        .collect();
     for target in &targets {
         let path = Path::new(target);
         let inside = |other: &&str| path != Path::new(other) && path.starts_with(other);
