@@ -3,6 +3,8 @@
 //!
 //! Nothing here knows where layers come from (`image`) or what will run on them (`engine`).
 
+pub mod overlay;
+pub mod volume;
 pub mod decode;
 pub mod digest;
 pub mod extract;
