@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::definition::value::{IdOrName, UserRef};
-use crate::definition::{Definition, Notify, Root as RootSource, Seccomp};
+use crate::definition::{Definition, Notify, Root as RootSource};
 use crate::engine::command::{self, Search};
 use crate::engine::host::HostFacts;
 use crate::engine::spec::mounts::Bind;
@@ -109,7 +109,7 @@ pub(crate) fn prepare(
         network_namespace: None,
         notify_dir: notify.as_ref().map(|_| dir.join("notify")),
         init: init(start)?,
-        seccomp_profile: seccomp_profile(definition)?,
+        seccomp_profile: seccomp::load(&definition.security.seccomp)?,
     })?;
     let spec = hooks::precreate(&definition.hooks.precreate, spec)?;
     let json = spec::to_json(&spec)?;
@@ -260,15 +260,6 @@ fn init(start: &Start<'_>) -> anyhow::Result<Option<PathBuf>> {
         )
 }
 
-fn seccomp_profile(
-    definition: &Definition,
-) -> anyhow::Result<Option<oci_spec::runtime::LinuxSeccomp>> {
-    match &definition.security.seccomp {
-        Seccomp::Profile(path) => Ok(Some(seccomp::load(path)?)),
-        Seccomp::Default | Seccomp::Unconfined => Ok(None),
-    }
-}
-
 /// The signal that systemd will send. `KillSignal=` comes from the definition alone, because the
 /// generator sees no image; where the image asks for another one, people are told once a start.
 fn stop_signal(definition: &Definition, image: Option<&Config>) -> String {
@@ -276,13 +267,13 @@ fn stop_signal(definition: &Definition, image: Option<&Config>) -> String {
         Some(signal) => return signal.name.clone(),
         None => "SIGTERM",
     };
-    if let Some(asked) = image.and_then(|config| config.stop_signal.as_deref()) {
-        if asked != used {
-            tracing::info!(
-                "the image's stop signal is {asked}, systemd will send {used}: say \
+    if let Some(asked) = image.and_then(|config| config.stop_signal.as_deref())
+        && asked != used
+    {
+        tracing::info!(
+            "the image's stop signal is {asked}, systemd will send {used}: say \
                  'stop_signal = \"{asked}\"' in the definition to use it"
-            );
-        }
+        );
     }
     used.to_owned()
 }

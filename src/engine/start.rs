@@ -23,7 +23,7 @@ use anyhow::Context as _;
 
 use crate::definition::load;
 use crate::definition::{Definition, Propagation, Root as RootSource};
-use crate::engine::bundle::{self, Bundle};
+use crate::engine::bundle;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
