@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The first process: command line, working directory, user, limits.
+//!
+//! What an image may say about it ends here: `Entrypoint`, `Cmd` and `WorkingDir` are turned into
+//! an argument list and a checked path by [`command_line`] and [`working_dir`], and only those
+//! reach [`render`] (hostile-inputs C1).
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
+
+use crate::definition::{self, Definition};
+use crate::engine::spec::capabilities::{self, Set};
+use crate::engine::spec::{INIT_PATH, Inputs, security};
+
+/// The command line: `entrypoint` and `command` of the definition where they are given, the
+/// image's where not.
+///
+/// An `entrypoint` in the definition drops the image's `Cmd`, which was written for another
+/// program. The image's lists are empty for a `rootfs`.
+pub fn command_line(
+    process: &definition::Process,
+    entrypoint: &[String],
+    cmd: &[String],
+) -> anyhow::Result<Vec<String>> {
+    let words = match (&process.entrypoint, &process.command) {
+        (Some(entrypoint), command) => [entrypoint.as_slice(), command.as_deref().unwrap_or(&[])],
+        (None, Some(command)) => [entrypoint, command.as_slice()],
+        (None, None) => [entrypoint, cmd],
+    }
+    .concat();
+    match words.first() {
+        None => bail!(
+            "there is no command to run: neither the image nor the definition has one, set 'command'"
+        ),
+        Some(first) if first.is_empty() => {
+            bail!("the command to run is an empty string, set 'command'")
+        }
+        Some(_) => {}
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        bail!("the image's command line holds a NUL character, set 'entrypoint' and 'command'");
+    }
+    Ok(words)
+}
+
+/// The working directory: the definition's, else the image's, else `/`.
+///
+/// A path below /proc is refused: `/proc/self/fd/N` would be a directory of the runtime, outside
+/// of the container (hostile-inputs C9, X1, CVE-2024-21626).
+pub fn working_dir(process: &definition::Process, image: Option<&str>) -> anyhow::Result<PathBuf> {
+    let (origin, path) = match (process.working_dir.as_deref(), image) {
+        (Some(path), _) => ("working_dir", path),
+        (None, Some("") | None) => return Ok(PathBuf::from("/")),
+        (None, Some(path)) => ("the image's WorkingDir", path),
+    };
+    let path_for_people = path.escape_debug();
+    if !path.starts_with('/') {
+        bail!("{origin} '{path_for_people}' is not an absolute path");
+    }
+    if path.contains('\0') {
+        bail!("{origin} '{path_for_people}' holds a NUL character");
+    }
+    // Without "." and "//"; ".." is not resolved but refused, as its meaning depends on links.
+    let mut clean = PathBuf::from("/");
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => bail!("{origin} '{path_for_people}' holds '..', write the path without it"),
+            part => clean.push(part),
+        }
+    }
+    if clean.starts_with("/proc") {
+        bail!("{origin} '{path_for_people}' is below /proc, where no process may start");
+    }
+    Ok(clean)
+}
+
+pub(crate) fn render(inputs: &Inputs<'_>, bounding: &Set) -> anyhow::Result<Process> {
+    let definition = inputs.definition;
+    let mut process = Process::default();
+    process.set_terminal(Some(definition.process.tty));
+    process.set_user(user(inputs));
+    process.set_args(Some(args(inputs)));
+    process.set_env(Some(inputs.env.clone()));
+    process.set_cwd(inputs.cwd.clone());
+    let security = &definition.security;
+    let sets = capabilities::render(security, bounding, inputs.user.uid);
+    process.set_capabilities(Some(sets));
+    process.set_rlimits(rlimits(definition)?);
+    process.set_no_new_privileges(Some(security.no_new_privileges));
+    process.set_apparmor_profile(security::apparmor(security, inputs.host)?);
+    process.set_selinux_label(security::selinux(security, inputs.host)?);
+    // Not set unless asked for: a value below wharf's own needs CAP_SYS_RESOURCE, and the unit's
+    // OOMScoreAdjust= is inherited.
+    process.set_oom_score_adj(definition.resources.oom_score_adj);
+    Ok(process)
+}
+
+fn user(inputs: &Inputs<'_>) -> User {
+    let mut user = User::default();
+    user.set_uid(inputs.user.uid);
+    user.set_gid(inputs.user.gid);
+    // wharf's own umask, which the service manager sets, is not the container's.
+    user.set_umask(Some(0o022));
+    let groups = inputs.user.additional_gids.clone();
+    user.set_additional_gids((!groups.is_empty()).then_some(groups));
+    user
+}
+
+fn args(inputs: &Inputs<'_>) -> Vec<String> {
+    let init: &[&str] = match inputs.init {
+        Some(_) => &[INIT_PATH, "--"],
+        None => &[],
+    };
+    let words = init.iter().map(|word| (*word).to_owned());
+    words.chain(inputs.args.iter().cloned()).collect()
+}
+
+/// The limits of `ulimits`; every other one is the unit's (`LimitNOFILE=` and so on), inherited.
+fn rlimits(definition: &Definition) -> anyhow::Result<Option<Vec<PosixRlimit>>> {
+    let mut limits = Vec::new();
+    for (name, values) in &definition.security.ulimits {
+        let kind: PosixRlimitType = name
+            .0
+            .parse()
+            .with_context(|| format!("'{}' is not a limit of the OCI specification", name.0))?;
+        let limit = PosixRlimitBuilder::default()
+            .typ(kind)
+            .soft(values.soft)
+            .hard(values.hard)
+            .build()?;
+        limits.push(limit);
+    }
+    Ok((!limits.is_empty()).then_some(limits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn definition_replaces_parts_of_the_image_command_line() {
+        type Words<'a> = Option<&'a [&'a str]>;
+        let cases: [(Words<'_>, Words<'_>, &str); 6] = [
+            (None, None, "/entry image"),
+            (None, Some(&["mine"]), "/entry mine"),
+            (None, Some(&[]), "/entry"),
+            (Some(&["/mine"]), None, "/mine"),
+            (Some(&["/mine"]), Some(&["a"]), "/mine a"),
+            (Some(&[]), Some(&["a"]), "a"),
+        ];
+        for (entrypoint, command, expected) in cases {
+            let process = definition::Process {
+                entrypoint: entrypoint.map(words),
+                command: command.map(words),
+                ..definition::Process::default()
+            };
+            let line = command_line(&process, &words(&["/entry"]), &words(&["image"])).unwrap();
+            assert_eq!(line.join(" "), expected, "{entrypoint:?} {command:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_run_is_an_error() {
+        let process = definition::Process::default();
+        for (cmd, message) in [
+            (&[][..], "no command"),
+            (&[""], "empty string"),
+            (&["a\0b"], "NUL"),
+        ] {
+            let err = command_line(&process, &[], &words(cmd)).unwrap_err();
+            assert!(err.to_string().contains(message), "{cmd:?}: {err}");
+        }
+    }
+
+    #[test]
+    fn working_dir_is_absolute_and_never_below_proc() {
+        let process = definition::Process::default();
+        for (path, expected) in [
+            ("", "/"),
+            ("/", "/"),
+            ("/srv//www/./x/", "/srv/www/x"),
+            ("/procession", "/procession"),
+        ] {
+            let dir = working_dir(&process, Some(path)).unwrap();
+            assert_eq!(dir, PathBuf::from(expected), "{path}");
+        }
+        for path in [
+            "srv",
+            "/proc/self/fd/7",
+            "//proc/./self/cwd",
+            "/a/../proc",
+            "/proc",
+            "/a\0",
+        ] {
+            assert!(working_dir(&process, Some(path)).is_err(), "{path:?}");
+        }
+        let process = definition::Process {
+            working_dir: Some("/mine".to_owned()),
+            ..definition::Process::default()
+        };
+        let dir = working_dir(&process, Some("/proc")).unwrap();
+        assert_eq!(dir, PathBuf::from("/mine"));
+    }
+}
