@@ -24,44 +24,49 @@ pub struct Cycle {
 
 type Loaded = (ContainerName, Result<Definition, LoadError>);
 
-/// Finds cycles of `depends_on`: of each set of containers that all wait for each other, one.
+/// Finds cycles of `depends_on`, so many that each container that is in one is in one of them.
 pub fn find_cycles(loaded: &[Loaded]) -> Vec<Cycle> {
     let definitions: BTreeMap<&ContainerName, &Definition> = loaded
         .iter()
         .filter_map(|(name, result)| Some((name, result.as_ref().ok()?)))
         .collect();
     let mut done = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut cycles = Vec::new();
     for &start in definitions.keys() {
-        if let Some(members) = walk(start, &definitions, &mut done) {
-            cycles.push(describe(&members, &definitions));
+        for members in walk(start, &definitions, &mut done) {
+            let known = reported.len();
+            reported.extend(members.iter().copied());
+            if reported.len() > known {
+                cycles.push(describe(&members, &definitions));
+            }
         }
     }
     cycles
 }
 
-/// Walks from `start` depth first, without recursion, and returns the first cycle it meets. What
-/// is walked is `done` and is not walked again.
+/// Walks from `start` depth first, without recursion, and returns the cycles it meets. What is
+/// walked is `done` and is not walked again.
 fn walk<'d>(
     start: &'d ContainerName,
     definitions: &BTreeMap<&'d ContainerName, &'d Definition>,
     done: &mut BTreeSet<&'d ContainerName>,
-) -> Option<Vec<&'d ContainerName>> {
+) -> Vec<Vec<&'d ContainerName>> {
     let dependencies = |name: &ContainerName| {
         let definition = definitions.get(name);
         definition.map_or(&[][..], |d| d.lifecycle.depends_on.as_slice())
     };
+    let mut found = Vec::new();
     if !done.insert(start) {
-        return None;
+        return found;
     }
     let mut path = vec![start];
     let mut pending = vec![dependencies(start).iter()];
-    let mut found = None;
     while let Some(next) = pending.last_mut().map(Iterator::next) {
         match next {
             Some(next) => {
                 if let Some(at) = path.iter().position(|name| *name == next) {
-                    found = found.or_else(|| path.get(at..).map(<[_]>::to_vec));
+                    found.extend(path.get(at..).map(<[_]>::to_vec));
                 } else if done.insert(next) {
                     path.push(next);
                     pending.push(dependencies(next).iter());
@@ -91,7 +96,10 @@ fn describe(
         .filter_map(|name| definitions.get(*name)?.origin("", "depends_on"))
         .collect();
     let problem = |index: usize, &(file, line): &(&Path, u32)| {
-        let others = places.iter().enumerate().filter(|(other, _)| *other != index);
+        let others = places
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
         let others: Vec<_> = others
             .map(|(_, (file, line))| format!("{}:{line}", escape(&file.to_string_lossy())))
             .collect();
