@@ -9,5 +9,6 @@ pub mod command;
 pub mod env;
 pub mod etc;
 pub mod host;
+pub mod payload;
 pub mod spec;
 pub mod user;
