@@ -165,7 +165,9 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     };
     let rootfs = mount_rootfs(&start, &layers)?;
     start.stopwatch.lap("mount");
-    let bundle = bundle::prepare(&start, &rootfs, image.as_ref().map(|image| &image.config))?;
+    // A directory of the host has no configuration.
+    let config = image.map(|image| image.config).unwrap_or_default();
+    let bundle = bundle::prepare(&start, &rootfs, &config)?;
     start.stopwatch.lap("bundle");
     // The lock is held until the container runs, and in a person's shell until it has ended.
     match notifier {
