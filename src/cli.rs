@@ -5,6 +5,9 @@
 //! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, a variant of [`Command`], one
 //! line in [`run`] and a section of man/wharf.1.md, which `tests/docs.rs` compares with it.
 
+pub mod cat;
+pub mod check;
+pub mod cleanup;
 pub mod completion;
 pub mod daemon_reload;
 pub mod events;
@@ -19,6 +22,7 @@ pub mod ps;
 pub mod reload;
 pub mod restart;
 pub mod rm;
+pub mod schema;
 pub mod start;
 pub mod status;
 pub mod stop;
@@ -76,6 +80,9 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Cleanup(cleanup::Args),
+    Cat(cat::Args),
+    Check(check::Args),
     Start(start::Args),
     Stop(stop::Args),
     Restart(restart::Args),
@@ -93,6 +100,7 @@ enum Command {
     Rm(rm::Args),
     DaemonReload(daemon_reload::Args),
     Completion(completion::Args),
+    Schema(schema::Args),
 }
 
 /// What a verb works on.
@@ -196,7 +204,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         _ => Context::new(&cli.global)?,
     };
     match &cli.command {
+        Command::Cleanup(args) => cleanup::run(&context, args),
+        Command::Cat(args) => cat::run(args, &context.paths),
+        Command::Check(args) => check::run(args, &context.paths),
         Command::Completion(args) => completion::run(args),
+        Command::Schema(args) => schema::run(args),
         Command::Start(args) => start::run(&context, args),
         Command::Stop(args) => stop::run(&context, args),
         Command::Restart(args) => restart::run(&context, args),

@@ -6,5 +6,6 @@
 pub mod event;
 pub mod export;
 pub mod kmsg;
+pub mod log;
 pub mod read;
 pub mod stream;
