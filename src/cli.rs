@@ -7,6 +7,7 @@
 
 pub mod completion;
 pub mod exit;
+pub mod image;
 pub mod terminal;
 
 use std::io;
@@ -57,6 +58,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Completion(completion::Args),
+    Image(image::Args),
 }
 
 /// What a verb works on.
@@ -159,9 +161,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         return completion::run(args);
     }
     let context = Context::new(&cli.global)?;
-    let _ = &context;
     match &cli.command {
         Command::Completion(args) => completion::run(args),
+        Command::Image(args) => image::run(&context, args),
     }
 }
 
