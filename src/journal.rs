@@ -3,4 +3,5 @@
 //!
 //! Logs and events have no other home; there is no log file and no event bus of ours.
 
+pub mod log;
 pub mod stream;
