@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::definition::Definition;
+use crate::definition::load::scan::Catalogue;
+use crate::definition::load::{self, LoadError};
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
 use crate::paths::{Paths, Scope};
@@ -38,7 +40,7 @@ pub struct Summary {
 
 /// A definition as far as it could be read.
 #[derive(Debug)]
-pub enum Loaded {
+enum Loaded {
     /// It is valid.
     Valid(Box<Definition>),
     /// It is not: the file to mend, and what to say.
@@ -53,6 +55,27 @@ pub enum Loaded {
 }
 
 impl Loaded {
+    /// None for a name that is to have no drop-in: it is masked, or its file went away meanwhile.
+    fn new(name: ContainerName, result: Result<Definition, LoadError>) -> Option<Self> {
+        match result {
+            Ok(definition) => Some(Self::Valid(Box::new(definition))),
+            Err(err) => {
+                let problem = err.to_string();
+                let source = match err {
+                    LoadError::Masked { .. } | LoadError::Undefined { .. } => return None,
+                    LoadError::Invalid { problems, .. } => {
+                        problems.into_iter().next().map(|problem| problem.file)
+                    }
+                };
+                Some(Self::Broken {
+                    name,
+                    source,
+                    problem,
+                })
+            }
+        }
+    }
+
     fn name(&self) -> &ContainerName {
         match self {
             Self::Valid(definition) => &definition.name,
@@ -61,8 +84,24 @@ impl Loaded {
     }
 }
 
+/// Reads every definition and writes what systemd is to know of it.
+pub fn run(paths: &Paths, dirs: &OutputDirs) -> Summary {
+    let catalogue = Catalogue::scan(paths);
+    let loaded: Vec<Loaded> = load::load_catalogue(&catalogue)
+        .into_iter()
+        .filter_map(|(name, result)| Loaded::new(name, result))
+        .collect();
+    let mut summary = write(paths.scope(), &loaded, dirs);
+    let strays = catalogue.problems().map(|problem| {
+        let text = format!("{problem}, ignoring");
+        (Severity::Warning, text)
+    });
+    summary.messages.extend(strays);
+    summary
+}
+
 /// Writes drop-ins and links for `loaded` into `dirs`.
-pub fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
+fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
     let (left_out, mut messages) = break_cycles(loaded);
     let none = BTreeSet::new();
     let per_thread = loaded.len().div_ceil(threads()).max(1);

@@ -171,14 +171,20 @@ fn u10_nothing_of_a_longer_drop_in_stays() {
         write(&definition, text);
         generator::run(&paths(root.path()), &dirs);
         let text = read_tree(output.path()).remove(drop_in).unwrap();
-        assert!(text.ends_with(&format!("\nDescription={description}\n")), "{text}");
+        assert!(
+            text.ends_with(&format!("\nDescription={description}\n")),
+            "{text}"
+        );
     }
 }
 
 /// U9: runs at the same time, as two daemon-reloads of two managers may be, leave whole files.
 #[test]
 fn u9_concurrent_runs_leave_whole_files() {
-    let case = cases().into_iter().find(|c| c.ends_with("02-every-key")).unwrap();
+    let case = cases()
+        .into_iter()
+        .find(|c| c.ends_with("02-every-key"))
+        .unwrap();
     let alone = tempfile::tempdir().unwrap();
     let together = tempfile::tempdir().unwrap();
     let run = |dir: &Path| {
@@ -192,7 +198,11 @@ fn u9_concurrent_runs_leave_whole_files() {
     let home = case.join("no-such-home");
     let user = tempfile::tempdir().unwrap();
     fs::create_dir_all(user.path().join("wharf")).unwrap();
-    symlink(case.join("etc/wharf/containers"), user.path().join("wharf/containers")).unwrap();
+    symlink(
+        case.join("etc/wharf/containers"),
+        user.path().join("wharf/containers"),
+    )
+    .unwrap();
     Command::new("/bin/sh")
         .args(["-c", script, binary])
         .arg(together.path())
@@ -208,8 +218,14 @@ fn u9_concurrent_runs_leave_whole_files() {
             .map(|(path, text)| (path, text.replace(prefix, "")))
             .collect()
     };
-    let expected = strip(read_tree(alone.path()), &case.join("etc").display().to_string());
-    let found = strip(read_tree(together.path()), &user.path().display().to_string());
+    let expected = strip(
+        read_tree(alone.path()),
+        &case.join("etc").display().to_string(),
+    );
+    let found = strip(
+        read_tree(together.path()),
+        &user.path().display().to_string(),
+    );
     assert_eq!(expected.len(), 1);
     assert_eq!(found, expected);
 }
@@ -244,9 +260,19 @@ fn broken_neighbours_change_nothing_for_others() {
         let drop_in = drop_in.unwrap_or_else(|| panic!("no drop-in for {shown:?}"));
         let expected = "\n[Unit]\nSourcePath=/etc/wharf/containers/broken.toml\n";
         assert!(drop_in.ends_with(expected), "{shown:?}: {drop_in}");
-        assert!(drop_in.split('[').next().unwrap().lines().all(|l| l.is_empty() || l.starts_with("# ")));
+        assert!(
+            drop_in
+                .split('[')
+                .next()
+                .unwrap()
+                .lines()
+                .all(|l| l.is_empty() || l.starts_with("# "))
+        );
         let messages = tree.insert("stderr".into(), String::new()).unwrap();
-        assert!(messages.contains("/etc/wharf/containers/broken.toml:"), "{messages}");
+        assert!(
+            messages.contains("/etc/wharf/containers/broken.toml:"),
+            "{messages}"
+        );
         assert_eq!(tree, alone, "{shown:?}");
     }
 }
@@ -277,7 +303,12 @@ fn u9_arguments_of_the_program() {
             .env("XDG_DATA_HOME", home.path())
             .output()
             .unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", output.stderr);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{args:?}: {}",
+            output.stderr
+        );
         assert_eq!(output.stderr.contains("usage: "), code == 2, "{args:?}");
         assert_eq!(Path::new(normal).exists(), code == 0, "{args:?}");
     }
@@ -290,7 +321,10 @@ fn u9_arguments_of_the_program() {
 /// Nowhere to write to: said once per container, and no failure of the program.
 #[test]
 fn u9_a_directory_that_cannot_be_written_is_reported() {
-    let case = cases().into_iter().find(|c| c.ends_with("01-minimal")).unwrap();
+    let case = cases()
+        .into_iter()
+        .find(|c| c.ends_with("01-minimal"))
+        .unwrap();
     let dirs = OutputDirs {
         normal: "/dev/null/normal".into(),
     };

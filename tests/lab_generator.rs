@@ -52,10 +52,18 @@ fn assert_verifies(lab: &Lab, dir: &str, manager: &str, units: &str) {
 
 /// Units whose drop-ins are in `expected/`.
 fn units(case: &str) -> Vec<String> {
-    let dir: PathBuf = lab::source().join("tests/generator").join(case).join("expected");
-    let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let dir: PathBuf = lab::source()
+        .join("tests/generator")
+        .join(case)
+        .join("expected");
+    let names = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
     let mut units: Vec<String> = names
-        .filter_map(|name| name.strip_suffix(".service.d").map(|n| format!("{n}.service")))
+        .filter_map(|name| {
+            name.strip_suffix(".service.d")
+                .map(|n| format!("{n}.service"))
+        })
         .collect();
     units.sort();
     units
@@ -66,12 +74,25 @@ fn verify(suite: Suite) {
     for (manager, scope) in [("--system", "system"), ("--user", "user")] {
         let dir = format!("/tmp/shipped-{scope}");
         copy(&format!("units/{scope}"), &lab, &dir);
-        assert_verifies(&lab, &dir, manager, "ctr@.service ctr@web.service ctr.slice");
+        assert_verifies(
+            &lab,
+            &dir,
+            manager,
+            "ctr@.service ctr@web.service ctr.slice",
+        );
     }
     let mut verified = 0;
     for case in cases() {
-        let user = lab::source().join("tests/generator").join(&case).join("home").exists();
-        let (manager, scope) = if user { ("--user", "user") } else { ("--system", "system") };
+        let user = lab::source()
+            .join("tests/generator")
+            .join(&case)
+            .join("home")
+            .exists();
+        let (manager, scope) = if user {
+            ("--user", "user")
+        } else {
+            ("--system", "system")
+        };
         let dir = format!("/tmp/{case}");
         copy(&format!("tests/generator/{case}/expected"), &lab, &dir);
         copy(&format!("units/{scope}"), &lab, &dir);
@@ -96,7 +117,10 @@ fn everything_verifies_on_257() {
 /// The story of an administrator: enable, mask, break and mend a definition.
 fn administer(suite: Suite) {
     let lab = Lab::up(suite);
-    lab.write("/etc/wharf/containers/web.toml", "image = \"x\"\nenabled = true\n");
+    lab.write(
+        "/etc/wharf/containers/web.toml",
+        "image = \"x\"\nenabled = true\n",
+    );
     lab.write(
         "/etc/wharf/containers/broken.toml",
         "image = \"x\"\n[resources]\nmemroy = 1\n",
@@ -120,7 +144,10 @@ fn administer(suite: Suite) {
     assert_eq!(enabled("ctr@other"), "masked");
     lab.ok("systemctl unmask ctr@other");
     let wants = lab.property("multi-user.target", "Wants");
-    assert!(wants.split(' ').any(|unit| unit == "ctr@web.service"), "{wants}");
+    assert!(
+        wants.split(' ').any(|unit| unit == "ctr@web.service"),
+        "{wants}"
+    );
 
     // [install] reaches the target.
     lab.write("/etc/systemd/system/some.target", "[Unit]\nDescription=x\n");
@@ -138,7 +165,10 @@ fn administer(suite: Suite) {
 
     // A change is noticed while the unit is loaded, which ctr@web is: a target wants it.
     assert_eq!(lab.property("ctr@web", "NeedDaemonReload"), "no");
-    lab.write("/etc/wharf/containers/web.toml", "image = \"x\"\nenabled = true\n#\n");
+    lab.write(
+        "/etc/wharf/containers/web.toml",
+        "image = \"x\"\nenabled = true\n#\n",
+    );
     lab.ok("touch -d '+1 hour' /etc/wharf/containers/web.toml");
     assert_eq!(lab.property("ctr@web", "NeedDaemonReload"), "yes");
     lab.ok("systemctl daemon-reload");

@@ -9,15 +9,53 @@
 use std::fmt::Write as _;
 
 /// Pieces that mean something to systemd, to a shell or to a terminal.
-const HOSTILE: [&str; 34] = [
-    "%", "%h", "%%", "%Q", "%i", "$HOME", "${X}", "$$", "\\", "\\\\", "\\n", "\\x0a", "\\s", "\"",
-    "'", "\" ", " ;", "; /bin/evil", "#", " #", "=", "[Service]", "ExecStartPre=/bin/evil", " ",
-    "  ", "-@:+!", "ä", "漢字", "\u{2028}", "\u{a0}", "\u{202e}", "`id`", "<3>", "|&>",
+const HOSTILE: &[&str] = &[
+    "%",
+    "%h",
+    "%%",
+    "%Q",
+    "%i",
+    "$HOME",
+    "${X}",
+    "$$",
+    "\\",
+    "\\\\",
+    "\\n",
+    "\\x0a",
+    "\\s",
+    "\"",
+    "'",
+    "\" ",
+    " ;",
+    "; /bin/evil",
+    "#",
+    " #",
+    "=",
+    "[Service]",
+    "ExecStartPre=/bin/evil",
+    " ",
+    "  ",
+    "-@:+!",
+    "ä",
+    "漢字",
+    "\u{2028}",
+    "\u{a0}",
+    "\u{202e}",
+    "`id`",
+    "<3>",
+    "|&>",
 ];
 
 /// Pieces that no unit may hold: each makes the definition broken.
-const REFUSED: [&str; 9] = [
-    "\n", "\r", "\r\n", "\0", "\nExecStartPre=/bin/evil", "\u{b}", "\u{1b}]0;x\u{7}", "\u{85}",
+const REFUSED: &[&str] = &[
+    "\n",
+    "\r",
+    "\r\n",
+    "\0",
+    "\nExecStartPre=/bin/evil",
+    "\u{b}",
+    "\u{1b}]0;x\u{7}",
+    "\u{85}",
     "\u{fffe}",
 ];
 
@@ -79,7 +117,7 @@ impl Rng {
         let letter = self.below(pieces);
         let mut text = String::new();
         for piece in 0..pieces {
-            text.push_str(self.pick(&HOSTILE));
+            text.push_str(self.pick::<&str>(HOSTILE));
             if piece == letter {
                 text.push('x');
             }
@@ -135,11 +173,15 @@ impl Builder<'_> {
     }
 
     fn means(&mut self, property: &'static str, text: impl std::fmt::Display) {
-        self.random.meant.push((property, Meant::Text(text.to_string())));
+        self.random
+            .meant
+            .push((property, Meant::Text(text.to_string())));
     }
 
     fn holds(&mut self, property: &'static str, text: impl std::fmt::Display) {
-        self.random.meant.push((property, Meant::Holds(text.to_string())));
+        self.random
+            .meant
+            .push((property, Meant::Holds(text.to_string())));
     }
 
     fn lasts(&mut self, property: &'static str, micros: u64) {
@@ -150,7 +192,7 @@ impl Builder<'_> {
     fn line(&mut self) -> String {
         let mut text = self.rng.text();
         if self.rng.one_in(40) {
-            text.push_str(self.rng.pick(&REFUSED));
+            text.push_str(self.rng.pick::<&str>(REFUSED));
             text.push_str("y");
             self.random.broken = true;
         }
@@ -208,7 +250,11 @@ impl Builder<'_> {
         // Names that no random definition has, so that there are no cycles.
         let mut names = Vec::new();
         for _ in 0..self.rng.below(3) {
-            let name = format!("{}{}", self.rng.pick(&["dep-", "dep.x@i_"]), self.rng.below(50));
+            let name = format!(
+                "{}{}",
+                self.rng.pick(&["dep-", "dep.x@i_"]),
+                self.rng.below(50)
+            );
             for property in ["Requires", "After"] {
                 self.holds(property, format!("ctr@{name}.service"));
             }
@@ -221,7 +267,14 @@ impl Builder<'_> {
         let oneshot = self.rng.one_in(5);
         self.means("Type", if oneshot { "oneshot" } else { "notify" });
         self.top("type", quote(if oneshot { "oneshot" } else { "service" }));
-        let restarts = ["no", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"];
+        let restarts = [
+            "no",
+            "on-failure",
+            "on-abnormal",
+            "on-watchdog",
+            "on-abort",
+            "always",
+        ];
         // systemd refuses a oneshot that is always restarted.
         let count = if oneshot { 5 } else { 6 };
         let restart = *self.rng.pick(&restarts[..count]);
@@ -241,7 +294,12 @@ impl Builder<'_> {
         let start = self.rng.between(1, 1_000_000);
         self.top("start_timeout", start);
         self.lasts("TimeoutStartUSec", start * 1_000_000);
-        let signals = [("SIGTERM", 15), ("SIGQUIT", 3), ("SIGINT", 2), ("SIGRTMIN+3", 37)];
+        let signals = [
+            ("SIGTERM", 15),
+            ("SIGQUIT", 3),
+            ("SIGINT", 2),
+            ("SIGRTMIN+3", 37),
+        ];
         let (signal, number) = *self.rng.pick(&signals);
         self.top("stop_signal", quote(signal));
         self.means("KillSignal", number);
@@ -254,7 +312,9 @@ impl Builder<'_> {
             (quote("SIGHUP"), "/bin/kill -HUP $MAINPID".to_owned())
         };
         self.top("reload", reload);
-        self.random.meant.push(("ExecReload", Meant::Runs(arguments)));
+        self.random
+            .meant
+            .push(("ExecReload", Meant::Runs(arguments)));
     }
 
     fn resources(&mut self) {
@@ -273,7 +333,11 @@ impl Builder<'_> {
             }
         }
         let milli = self.rng.between(10, 99_999);
-        self.entry(RESOURCES, "cpus", format!("\"{}.{:03}\"", milli / 1000, milli % 1000));
+        self.entry(
+            RESOURCES,
+            "cpus",
+            format!("\"{}.{:03}\"", milli / 1000, milli % 1000),
+        );
         self.lasts("CPUQuotaPerSecUSec", milli * 1_000);
         for (key, property) in [("cpu_weight", "CPUWeight"), ("io_weight", "IOWeight")] {
             let weight = self.rng.between(1, 10_000);
@@ -286,7 +350,11 @@ impl Builder<'_> {
         self.entry(RESOURCES, "cpuset", quote("0-3,7"));
         self.means("AllowedCPUs", "0-3 7");
         let limit = self.rng.between(1, 1 << 40);
-        self.entry(RESOURCES, "io_read_bps", format!("[{}]", quote(&format!("/dev/vda:{limit}"))));
+        self.entry(
+            RESOURCES,
+            "io_read_bps",
+            format!("[{}]", quote(&format!("/dev/vda:{limit}"))),
+        );
         self.means("IOReadBandwidthMax", format!("/dev/vda {limit}"));
         let policy = *self.rng.pick(&["stop", "continue", "kill"]);
         self.entry(RESOURCES, "oom_policy", quote(policy));
@@ -343,7 +411,10 @@ pub(crate) fn definition(rng: &mut Rng, number: usize) -> Random {
     if random.broken {
         // Nothing of it reaches the unit: it is the template's, but for SourcePath=.
         random.meant = vec![
-            ("Description", Meant::Text(format!("Container {}", random.name))),
+            (
+                "Description",
+                Meant::Text(format!("Container {}", random.name)),
+            ),
             ("SyslogIdentifier", Meant::Text(random.name.clone())),
             ("Type", Meant::Text("notify".to_owned())),
             ("Restart", Meant::Text("no".to_owned())),
