@@ -12,13 +12,17 @@
 //!
 //! `docs/architecture.md` tells the same with the reasons.
 
+pub mod cli;
 pub mod definition;
 pub mod generator;
 pub mod history;
 pub mod journal;
 pub mod name;
 pub mod paths;
+pub mod runtime;
 pub mod settings;
 pub mod state;
+pub mod storage;
 pub mod sys;
+pub mod systemd;
 pub mod unitfile;

@@ -3,8 +3,13 @@
 //!
 //! Callers get owned descriptors and an [`Error`] that prints the call with its operands.
 
+pub mod cgroup;
 pub mod command;
+pub mod console;
 pub mod fs;
+pub mod mount;
+pub mod process;
+pub mod socket;
 
 use std::io;
 

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -180,6 +181,56 @@ pub fn list_dir(path: &Path) -> Result<Vec<OsString>> {
         .map_err(|err| Error::new(call("readdir", path), err))?;
     names.sort();
     Ok(names)
+}
+
+/// A named FIFO, open at both ends, close-on-exec.
+#[derive(Debug)]
+pub struct Fifo {
+    /// Does not block.
+    pub reader: OwnedFd,
+    /// Blocks when the FIFO is full.
+    pub writer: OwnedFd,
+}
+
+/// Makes a FIFO that only its owner can open, and opens both ends.
+pub fn make_fifo(path: &Path) -> Result<Fifo> {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)
+        .map_err(|err| Error::new(call("mkfifo", path), err))?;
+    // The read end first: a write end cannot be opened without waiting until there is one.
+    let reader = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|err| Error::new(call("open", path), err))?;
+    let writer = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(|err| Error::new(call("open", path), err))?;
+    Ok(Fifo {
+        reader: reader.into(),
+        writer: writer.into(),
+    })
+}
+
+/// A pipe, close-on-exec: read end, write end.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|err| Error::new("pipe2()", err))
+}
+
+/// /dev/null, for reading and writing.
+pub fn open_null() -> Result<OwnedFd> {
+    let path = Path::new("/dev/null");
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.map(OwnedFd::from)
+        .map_err(|err| Error::new(call("open", path), err))
+}
+
+/// Another descriptor of the same open file, close-on-exec.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned()
+        .map_err(|err| Error::new("fcntl(F_DUPFD_CLOEXEC)", err))
 }
 
 /// A kernel lock on a file; held until dropped, gone with the process, never stale.

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What wharf does: start a container, clean up after it, tell its state.
+//!
+//! Only this layer combines two backends. [`Engine`] is the context that the steps share; it owns
+//! nothing that has to be closed.
+
+use crate::paths::Paths;
+use crate::settings::Settings;
+
+pub mod exit;
+pub mod hooks;
+pub mod start;
+
+/// What every step needs to know.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Where everything is.
+    pub paths: Paths,
+    /// `wharf.toml`.
+    pub settings: Settings,
+}
+
+impl Engine {
+    /// The engine for these paths, with the settings found there.
+    ///
+    /// # Errors
+    ///
+    /// A settings file that cannot be read.
+    pub fn new(paths: Paths) -> anyhow::Result<Self> {
+        let settings = Settings::load(&paths)?;
+        Ok(Self { paths, settings })
+    }
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+//! File systems of containers: unpacked layers, the overlay that joins them, volumes.
+//!
+//! Nothing here knows where layers come from (`image`) or what will run on them (`engine`).
+
+pub mod overlay;
+pub mod volume;
