@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is mounted in the container, and in which order.
 //!
-//! First the defaults, then what the definition asks for, which wins: a default on the same target
-//! is left out, and so is one below a bind mount of the definition, where the runtime would have to
-//! make a mount point in a directory of the host. Then all are sorted by depth, so that a parent
-//! is there before what is mounted in it; at the same depth the order of writing holds.
+//! The image's volumes, then the defaults, then what the definition asks for, then what wharf
+//! itself needs: the later one wins on the same target. A default below a bind mount of the
+//! definition is left out too, as the runtime would have to make a mount point in a directory of
+//! the host. Then all are sorted by depth, so that a parent is there before what is mounted in it;
+//! at the same depth that order holds.
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,17 @@ impl Bind {
             flags: volume.flags.clone(),
         }
     }
+
+    /// The volume that an image declares at `target`, its data being at `source`.
+    pub fn of_image(target: &str, source: PathBuf) -> Self {
+        Self {
+            source,
+            target: target.to_owned(),
+            read_only: false,
+            propagation: Propagation::Rprivate,
+            flags: Vec::new(),
+        }
+    }
 }
 
 /// All mounts, in the order in which the runtime makes them.
@@ -55,10 +67,15 @@ pub(crate) fn render(inputs: &Inputs<'_>) -> Vec<Mount> {
     for bind in &inputs.binds {
         put(&mut asked, bind_mount(bind));
     }
-    let mut mounts: Vec<Mount> = defaults(inputs)
-        .into_iter()
-        .filter(|default| !asked.iter().any(|mount| hides(mount, default)))
-        .collect();
+    let mut mounts: Vec<Mount> = Vec::new();
+    for bind in &inputs.image_binds {
+        put(&mut mounts, bind_mount(bind));
+    }
+    for default in defaults(inputs) {
+        if !asked.iter().any(|mount| hides(mount, &default)) {
+            put(&mut mounts, default);
+        }
+    }
     for mount in asked {
         put(&mut mounts, mount);
     }
@@ -295,6 +312,30 @@ mod tests {
         assert!(dev.contains(&"/etc/resolv.conf".to_owned()), "{dev:?}");
         let etc = targets(&definition, vec![bind("/x", "/etc")]);
         assert!(!etc.contains(&"/etc/resolv.conf".to_owned()), "{etc:?}");
+    }
+
+    #[test]
+    fn volumes_of_an_image_hide_nothing() {
+        let definition = fixture::definition();
+        let (host, user) = (fixture::host(), fixture::root_user());
+        let mut inputs = fixture::inputs(&definition, &host, &user);
+        let plain = render(&inputs);
+        inputs.image_binds = vec![
+            bind("/v", "/etc"),
+            bind("/v", "/etc/hosts"),
+            bind("/v", "/data"),
+        ];
+        inputs.binds = vec![bind("/mine", "/data")];
+        let mounts = render(&inputs);
+        for mount in &plain {
+            assert!(mounts.contains(mount), "{mount:?}");
+        }
+        assert_eq!(mounts.len(), plain.len() + 2);
+        assert!(
+            mounts
+                .iter()
+                .any(|m| m.source().as_deref() == Some(Path::new("/mine")))
+        );
     }
 
     #[test]
