@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde::Deserialize;
-use wharf::definition::{Definition, Volume, VolumeSource, load};
+use wharf::definition::{Definition, Propagation, Volume, VolumeSource, load};
 use wharf::engine::host::{Architecture, HostFacts};
 use wharf::engine::payload::{self, Payload};
 use wharf::engine::spec::mounts::Bind;
@@ -116,27 +116,32 @@ fn put(path: &Path, text: &str) {
     .unwrap();
 }
 
-/// Volumes as start resolves them: named ones below the state directory.
-fn binds(definition: &Definition) -> Vec<Bind> {
+/// Volumes as start resolves them: named and anonymous ones below the state directory.
+fn binds(definition: &Definition, image_volumes: &[String]) -> Vec<Bind> {
     let state = Path::new("/var/lib/wharf");
-    let bind = |volume: &Volume| {
+    let of_image = |target: &String| Volume {
+        source: VolumeSource::Anonymous,
+        target: target.clone(),
+        read_only: false,
+        propagation: Propagation::default(),
+        flags: Vec::new(),
+        chown: false,
+        idmap: false,
+    };
+    let bind = |volume: Volume| {
+        let name = volume.target.trim_start_matches('/').replace('/', "-");
         let source = match &volume.source {
             VolumeSource::Bind(path) => path.clone(),
             VolumeSource::Named(name) => state.join("volumes").join(name),
-            VolumeSource::Anonymous => state.join("containers/web/volumes/anonymous"),
+            VolumeSource::Anonymous => state.join("containers/web/volumes").join(name),
         };
-        Bind::new(volume, source)
+        Bind::new(&volume, source)
     };
-    definition.storage.volumes.iter().map(bind).collect()
-}
-
-fn image_binds(targets: &[String]) -> Vec<Bind> {
-    let bind = |target: &String| {
-        let name = target.trim_start_matches('/').replace('/', "-");
-        let source = Path::new("/var/lib/wharf/containers/web/volumes").join(name);
-        Bind::of_image(target, source)
-    };
-    targets.iter().map(bind).collect()
+    let written = definition.storage.volumes.iter().cloned();
+    written
+        .chain(image_volumes.iter().map(of_image))
+        .map(bind)
+        .collect()
 }
 
 fn render(definition: &Definition, payload: &Payload, facts: &Facts) -> anyhow::Result<String> {
@@ -151,8 +156,7 @@ fn render(definition: &Definition, payload: &Payload, facts: &Facts) -> anyhow::
         hostname: payload.hostname.clone(),
         rootfs: PathBuf::from("/run/wharf/containers/web/rootfs"),
         runtime_dir: PathBuf::from("/run/wharf/containers/web"),
-        binds: binds(definition),
-        image_binds: image_binds(&payload.image_volumes),
+        binds: binds(definition, &payload.image_volumes),
         devices: facts.devices(definition),
         cgroup: "/ctr.slice/ctr@web.service/payload".to_owned(),
         network_namespace: facts.network_namespace.clone(),

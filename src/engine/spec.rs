@@ -60,10 +60,8 @@ pub struct Inputs<'a> {
     pub rootfs: PathBuf,
     /// The container's run-time directory, which holds `resolv.conf`, `hosts` and `hostname`.
     pub runtime_dir: PathBuf,
-    /// Volumes of the definition with their sources, in the order of writing.
+    /// Volumes of the definition and the image, with their sources, in the order of writing.
     pub binds: Vec<Bind>,
-    /// Volumes of the image ([`crate::engine::payload::Payload::image_volumes`]), with theirs.
-    pub image_binds: Vec<Bind>,
     /// Devices of the definition, as the host has them.
     pub devices: Vec<Device>,
     /// The payload's cgroup: absolute, as seen from the cgroup2 mount.

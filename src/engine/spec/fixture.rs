@@ -57,7 +57,6 @@ pub(crate) fn inputs<'a>(
         rootfs: PathBuf::from("/run/wharf/containers/web/rootfs"),
         runtime_dir: PathBuf::from("/run/wharf/containers/web"),
         binds: Vec::new(),
-        image_binds: Vec::new(),
         devices: Vec::new(),
         cgroup: "/ctr.slice/ctr@web.service/payload".to_owned(),
         network_namespace: None,
