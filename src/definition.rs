@@ -1,24 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container's definition: what the administrator wrote, merged and checked.
 //!
-//! `Fragment` (one parsed file, as written) → [`merge`] → [`validate`] → [`Definition`]. Only
+//! A fragment (one parsed file, as written) → `merge` → `validate` → [`Definition`]. Only
 //! `validate` makes a [`Definition`], so whoever holds one holds typed values: no control
 //! characters, no relative paths, no name that is not a name. Keys bear the names of the Compose
 //! Specification where it has the idea, systemd's where systemd has it, and those of the OCI
 //! runtime specification otherwise. The defaults given here are those of wharf-container(5).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::definition::keys::Key;
 use crate::definition::value::{
     Bytes, Capability, DevicePath, EnvFile, GroupRef, IoLimit, Reload, Rlimit, Signal, Ulimit,
     UserRef,
 };
 use crate::name::{ContainerName, UnitName};
 
+mod directive;
+mod fragment;
+pub mod keys;
+pub mod load;
+mod merge;
+pub mod problem;
+mod take;
+mod unknown;
+mod validate;
 pub mod value;
 
 /// A container, fully defined and checked.
@@ -28,6 +38,8 @@ pub struct Definition {
     pub name: ContainerName,
     /// The files it was merged from: the base file first, then drop-ins in merge order.
     pub sources: Vec<PathBuf>,
+    /// Where each key was set; entries of maps are not listed.
+    pub origins: Vec<Origin>,
     /// One line for people; the unit's `Description=`. Defaults to the image or rootfs.
     pub description: Option<String>,
     /// What the container's root file system is made of.
@@ -58,6 +70,33 @@ pub struct Definition {
     pub hooks: Hooks,
     /// `[unit]`, `[service]`, `[install]`: the administrator's own unit settings.
     pub passthrough: Passthrough,
+}
+
+/// Where a key was set.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The key.
+    pub key: &'static Key,
+    /// Index into [`Definition::sources`].
+    pub file: usize,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, other: &Self) -> bool {
+        // Every key is in the key table once.
+        std::ptr::eq(self.key, other.key) && (self.file, self.line) == (other.file, other.line)
+    }
+}
+
+impl Definition {
+    /// The file and line that set a key, such as `depends_on`.
+    pub fn origin(&self, table: &str, name: &str) -> Option<(&Path, u32)> {
+        let is_it = |origin: &&Origin| origin.key.table == table && origin.key.name == name;
+        let origin = self.origins.iter().find(is_it)?;
+        Some((self.sources.get(origin.file)?, origin.line))
+    }
 }
 
 /// Where the root file system comes from: exactly one of `image` and `rootfs`.
@@ -469,7 +508,7 @@ pub enum Network {
 pub struct Hooks {
     /// `precreate`: gets config.json on stdin and prints the one to use.
     pub precreate: Vec<Hook>,
-    /// `prestart` … run by the OCI runtime (runtime-spec, "POSIX-platform Hooks").
+    /// `create_runtime`: this and the next three are run by the OCI runtime (runtime-spec, "POSIX-platform Hooks").
     pub create_runtime: Vec<Hook>,
     /// `create_container`.
     pub create_container: Vec<Hook>,

@@ -8,6 +8,9 @@
 use crate::paths::Paths;
 use crate::settings::Settings;
 
+pub mod command;
+pub mod env;
+pub mod etc;
 pub mod host;
 pub mod outcome;
 pub mod spec;

@@ -49,6 +49,10 @@ pub struct RunRecord {
     pub env: Vec<String>,
     /// The stop signal, a name of signal(7).
     pub stop_signal: String,
+    /// `SYSLOG_IDENTIFIER=` of its lines.
+    pub identifier: String,
+    /// Journal priority of standard error's lines, 0 to 7.
+    pub stderr_priority: u8,
     /// Whether a small init of ours is PID 1.
     pub init: bool,
     /// The hooks that `cleanup` runs: those of the definition that was started, whatever it has

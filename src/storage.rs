@@ -5,3 +5,10 @@
 
 pub mod overlay;
 pub mod volume;
+pub mod decode;
+pub mod digest;
+pub mod extract;
+pub mod facts;
+pub mod layer;
+pub mod member;
+pub mod pax;

@@ -6,8 +6,11 @@
 pub mod cgroup;
 pub mod command;
 pub mod console;
+pub mod dir;
 pub mod fs;
+pub mod handover;
 pub mod mount;
+pub mod pipe;
 pub mod process;
 pub mod root;
 pub mod socket;

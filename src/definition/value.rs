@@ -6,6 +6,32 @@
 
 use std::path::PathBuf;
 
+pub mod mount;
+pub mod process;
+pub mod quantity;
+pub mod text;
+
+/// The candidate most like a text somebody mistyped, if one is near enough to be meant.
+///
+/// A near miss is at most a third of its letters away; a long text is no near miss, and comparing
+/// it would cost its length times that of every candidate.
+pub(crate) fn nearest<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const TEXT_MAX_BYTES: usize = 40;
+    if text.len() > TEXT_MAX_BYTES {
+        return None;
+    }
+    let allowed = (text.chars().count() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(text, candidate), candidate))
+        .filter(|&(distance, candidate)| distance <= allowed && distance < candidate.len())
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
 /// A size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Bytes(pub u64);

@@ -24,6 +24,7 @@ use crate::engine::{Engine, hooks};
 use crate::history::{self, Entry, Reason};
 use crate::journal::event::{self, Event};
 use crate::journal::log;
+use crate::journal::stream::{Header, drain as drain_fifo};
 use crate::name::{ContainerId, ContainerName};
 use crate::runtime::Runtime;
 use crate::state::{self, ImageRecord, RunRecord};
@@ -38,8 +39,11 @@ const KILL_DEADLINE: Duration = Duration::from_secs(20);
 /// Name of the payload's cgroup below the unit's.
 pub(crate) const PAYLOAD: &str = "payload";
 
-/// Names under which `start` stores the read ends of the FIFOs.
-pub(crate) const STORED: [&str; 2] = ["stdout", "stderr"];
+/// The FIFOs in the run-time directory, and the names of their read ends in systemd's fd store.
+pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
+
+/// Longest that journald may take to read one of them.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Errors of the steps, collected.
 #[derive(Debug, Default)]
@@ -104,7 +108,7 @@ pub(crate) fn finish(
     }
     let payload = payload_cgroup(record.as_ref(), name);
     errors.note(kill(payload.as_ref()));
-    errors.note(drain(engine, name));
+    errors.note(drain(engine, name, record.as_ref()));
     let outcome = judge(&verdict);
     let entry = entry(&verdict, &outcome, record.as_ref());
     errors.note(history::append(&engine.paths, name, &entry));
@@ -133,7 +137,7 @@ pub(crate) fn reclaim(engine: &Engine, name: &ContainerName) -> anyhow::Result<(
     let payload = payload_cgroup(record.as_ref(), name);
     let mut errors = Errors::default();
     errors.note(kill(payload.as_ref()));
-    errors.note(drain(engine, name));
+    errors.note(drain(engine, name, record.as_ref()));
     if let Some(record) = &record {
         errors.note(write_missing_entry(engine, record));
     }
@@ -194,16 +198,26 @@ fn kill(payload: Option<&Cgroup>) -> anyhow::Result<()> {
 
 /// Moves what the container wrote last into the journal. The relay was killed together with the
 /// container, and systemd's fd store has kept the FIFOs' content.
-fn drain(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
+fn drain(engine: &Engine, name: &ContainerName, record: Option<&RunRecord>) -> anyhow::Result<()> {
     let dir = engine.paths.container_runtime(name);
+    let identifier = record.map_or(name.as_str(), |record| record.identifier.as_str());
     let unit = name.unit();
-    let drained = crate::journal::stream::drain(&dir, unit.as_str(), name.as_str());
+    let priorities = [6, record.map_or(6, |record| record.stderr_priority)];
+    let mut errors = Errors::default();
+    for (stream, priority) in STREAMS.into_iter().zip(priorities) {
+        let header = Header {
+            identifier,
+            unit: unit.as_str(),
+            priority,
+        };
+        errors.note(drain_fifo(&dir.join(stream), &header, DRAIN_DEADLINE));
+    }
     if let Some(notifier) = Notifier::from_env()? {
-        for stored in STORED {
-            notifier.remove_fds(stored)?;
+        for stored in STREAMS {
+            errors.note(notifier.remove_fds(stored));
         }
     }
-    drained.with_context(|| format!("moving the last output of container '{name}' to the journal"))
+    errors.into_result(name)
 }
 
 fn forget(

@@ -4,23 +4,23 @@
 //! The created init is stopped before its program, so systemd adopts it before it can exit; when
 //! the OCI runtime has gone it is a child of PID 1, which reaps it and records its true status.
 
-use std::ffi::OsString;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::definition::Notify;
+use crate::definition;
 use crate::engine::bundle::Bundle;
 use crate::engine::exit;
 use crate::engine::start::Start;
 use crate::engine::stdio::{self, RelayEnds};
 use crate::journal::event::Event;
 use crate::journal::log;
+use crate::relay::invocation::{Invocation, Notify};
 use crate::state::{self, RunRecord};
 use crate::storage::overlay::Rootfs;
 use crate::sys;
+use crate::sys::process::Process;
 use crate::systemd::notify::{Notifier, State};
 
 /// Longest that systemd may take to read what we send.
@@ -46,6 +46,7 @@ pub(crate) fn hand_over(
     // The container's mount namespace holds the file system from here on.
     drop(rootfs);
     start.stopwatch.lap("create");
+    let main = Process::open(pid).context("taking hold of the container's init")?;
     adopt(notifier, pid)?;
     start.stopwatch.lap("adopt");
     let notify = start.definition.lifecycle.notify;
@@ -55,14 +56,14 @@ pub(crate) fn hand_over(
     match notify {
         // Before the program runs: one that exits 0 sooner than READY arrives would make the
         // unit fail with 'protocol'.
-        Notify::Started => notifier.send(&[State::Ready, State::Status("")])?,
-        Notify::Container => notifier.status("waiting for READY=1 from the container")?,
+        definition::Notify::Started => notifier.send(&[State::Ready, State::Status("")])?,
+        definition::Notify::Container => notifier.status("waiting for READY=1 from the container")?,
     }
     runtime.start(&id, &bundle.dir)?;
     let message = format!("Container '{name}' started");
     log::event(Event::Started, &name, &message, &exit::identity(&record));
     drop(lock);
-    become_relay(&record, bundle, ends, notifier)
+    become_relay(&record, bundle, ends, main, notifier)
 }
 
 /// Step 8: makes the container's init the unit's main process.
@@ -94,6 +95,8 @@ pub(crate) fn write_record(start: Start<'_>, bundle: &Bundle, pid: i32) -> anyho
         args: bundle.args.clone(),
         env: bundle.env.clone(),
         stop_signal: bundle.stop_signal.clone(),
+        identifier: bundle.identifier.clone(),
+        stderr_priority: bundle.stderr_priority,
         init: definition.process.init,
         poststop: definition.hooks.poststop,
         // The payload has not run yet: what is counted now is an earlier run's.
@@ -112,46 +115,30 @@ fn become_relay(
     record: &RunRecord,
     bundle: Bundle,
     ends: RelayEnds,
+    main: Process,
     notifier: &Notifier,
 ) -> anyhow::Result<u8> {
     let console = match &ends.console {
         Some(listener) => Some(sys::console::receive(listener)?),
         None => None,
     };
-    let fds = [
-        ("--stdout", ends.stdout),
-        ("--stderr", ends.stderr),
-        ("--console", console),
-        ("--stdin", ends.stdin),
-        ("--notify", bundle.notify),
-    ];
-    let fds: Vec<(&str, OwnedFd)> = fds
-        .into_iter()
-        .filter_map(|(option, fd)| fd.map(|fd| (option, fd)))
-        .collect();
-    if fds.is_empty() {
+    let is_idle = ends.stdout.is_none() && console.is_none() && ends.stdin.is_none();
+    if is_idle && bundle.notify.is_none() {
         return Ok(0);
     }
-    let mut args: Vec<OsString> = vec![
-        "--unit".into(),
-        record.name.unit().as_str().into(),
-        "--identifier".into(),
-        bundle.identifier.into(),
-        "--stderr-priority".into(),
-        bundle.stderr_priority.to_string().into(),
-        "--main-pid".into(),
-        record.pid.to_string().into(),
-        "--notify-socket".into(),
-        notifier.address().into(),
-    ];
-    for (option, fd) in &fds {
-        sys::process::inherit(fd)?;
-        args.push(option.into());
-        args.push(fd.as_raw_fd().to_string().into());
-    }
-    let relay: PathBuf = Path::new(LIBEXEC_DIR).join("wharf-relay");
-    match sys::process::exec(&relay, &args) {
-        Ok(never) => match never {},
-        Err(err) => Err(err).context("starting the relay, which moves the container's output"),
-    }
+    let invocation = Invocation {
+        unit: record.name.unit().as_str().to_owned(),
+        identifier: bundle.identifier,
+        main: main.into_fd(),
+        stdout: ends.stdout,
+        stderr: ends.stderr,
+        console,
+        stdin: ends.stdin,
+        notify: bundle.notify.map(|socket| Notify {
+            socket,
+            manager: notifier.address().to_owned(),
+        }),
+        stderr_priority: bundle.stderr_priority,
+    };
+    Err(invocation.exec(&Path::new(LIBEXEC_DIR).join("wharf-relay")))
 }

@@ -9,6 +9,8 @@
 //! The output keeps to what crun 1.8, crun 1.21 and runc 1.1 all understand.
 
 mod capabilities;
+#[cfg(test)]
+mod fixture;
 mod linux;
 pub mod mounts;
 pub mod process;
@@ -173,4 +175,41 @@ fn hook(hook: &definition::Hook) -> Hook {
     let seconds = hook.timeout.as_millis().div_ceil(1000).max(1);
     rendered.set_timeout(Some(i64::try_from(seconds).unwrap_or(i64::MAX)));
     rendered
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn equal_inputs_give_equal_bytes() {
+        let definition = fixture::definition();
+        let (host, user) = (fixture::host(), fixture::root_user());
+        let inputs = fixture::inputs(&definition, &host, &user);
+        let first = to_json(&render(&inputs).unwrap()).unwrap();
+        for _ in 0..8 {
+            assert_eq!(to_json(&render(&inputs).unwrap()).unwrap(), first);
+        }
+    }
+
+    #[test]
+    fn hook_deadlines_are_whole_seconds_and_never_none() {
+        let mut definition = fixture::definition();
+        for (timeout, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
+            definition.hooks.poststart = vec![definition::Hook {
+                path: PathBuf::from("/bin/true"),
+                args: Vec::new(),
+                env: Vec::new(),
+                timeout: Duration::from_millis(timeout),
+            }];
+            let rendered = hooks(&definition.hooks).unwrap();
+            let hook = rendered.poststart().as_ref().unwrap().first().unwrap();
+            assert_eq!(hook.timeout(), Some(seconds), "{timeout} ms");
+            assert!(rendered.create_runtime().is_none());
+        }
+        definition.hooks.poststop = std::mem::take(&mut definition.hooks.poststart);
+        assert!(hooks(&definition.hooks).is_none());
+    }
 }

@@ -191,7 +191,7 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
         (RootSource::Rootfs(path), _) => ImageRecord::Rootfs(path.clone()),
         (RootSource::Image(reference), image) => ImageRecord::Image {
             reference: reference.clone(),
-            digest: image.map(|image| image.digest.to_string()).unwrap_or_default(),
+            digest: image.map(|image| image.digest.clone()).unwrap_or_default(),
         },
     }
 }

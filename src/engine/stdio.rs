@@ -70,7 +70,7 @@ impl RelayEnds {
     /// Gives systemd the read ends to keep, in place of those of an earlier run.
     pub fn store(&self, notifier: &Notifier) -> anyhow::Result<()> {
         let ends = [&self.stdout, &self.stderr];
-        for (name, end) in super::exit::STORED.into_iter().zip(ends) {
+        for (name, end) in super::exit::STREAMS.into_iter().zip(ends) {
             notifier.remove_fds(name)?;
             if let Some(end) = end {
                 notifier.store_fds(name, &[end.as_fd()])?;

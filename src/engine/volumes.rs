@@ -46,7 +46,7 @@ pub fn resolve(site: &Site<'_>, image: Option<&Config>) -> anyhow::Result<Vec<Bi
         }
         binds.push(Bind::new(entry, source));
     }
-    for target in image.map(|config| config.volumes.as_slice()).unwrap_or_default() {
+    for target in image.into_iter().flat_map(|config| &config.volumes) {
         let taken = storage.volumes.iter().any(|entry| entry.target == *target)
             || storage.tmpfs.iter().any(|entry| entry.target == *target);
         if taken {

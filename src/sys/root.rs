@@ -108,6 +108,11 @@ impl Root {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY)
     }
 
+    /// Opens a directory for reading its entries and setting its attributes.
+    pub fn open_readable_dir(&self, path: &Path) -> Result<OwnedFd> {
+        self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
     /// Opens whatever is there (`O_PATH`), a final symbolic link resolved.
     pub fn open_path(&self, path: &Path) -> Result<OwnedFd> {
         self.resolve(path, OFlags::PATH)
@@ -140,16 +145,19 @@ impl Root {
             Err(err) if err.is_absent() => {}
             opened => return opened,
         }
+        if path.components().any(|c| c == Component::ParentDir) {
+            let err = io::Error::new(io::ErrorKind::InvalidInput, "'..' in the path");
+            return Err(self.error("mkdir", path, err));
+        }
         let mut done = PathBuf::new();
         let mut dir = self.open_dir(&done)?;
         for component in path.components() {
             let name = match component {
                 Component::Normal(name) => name,
-                Component::RootDir | Component::CurDir => continue,
-                Component::ParentDir | Component::Prefix(_) => {
-                    let err = io::Error::new(io::ErrorKind::InvalidInput, "'..' in the path");
-                    return Err(self.error("mkdir", path, err));
-                }
+                Component::RootDir
+                | Component::CurDir
+                | Component::ParentDir
+                | Component::Prefix(_) => continue,
             };
             done.push(name);
             dir = match self.open_dir(&done) {
@@ -317,8 +325,11 @@ mod tests {
         assert!(t.root.ensure_file(Path::new("inside/c")).is_err());
         for path in ["absolute/x", "relative/x", "new/../x", "etc/c/hosts/x"] {
             assert!(t.root.ensure_dir(Path::new(path), 0o755).is_err(), "{path}");
+        }
+        for path in ["absolute/x", "relative/x", "new/../x/y", "etc/c/hosts/x"] {
             assert!(t.root.ensure_file(Path::new(path)).is_err(), "{path}");
         }
+        assert!(!t.dir.path().join("root/new").exists());
         let outside = std::fs::read_dir(t.dir.path().join("outside")).unwrap();
         assert_eq!(outside.count(), 1);
     }

@@ -73,6 +73,19 @@ pub fn datagram(blocking: Blocking) -> Result<OwnedFd> {
     socket(SocketType::DGRAM, blocking).map_err(|err| Error::new("socket(AF_UNIX, DGRAM)", err))
 }
 
+/// A datagram socket bound to the new socket file `path`, which gets `mode`.
+pub fn bind_datagram(path: &Path, mode: u32) -> Result<OwnedFd> {
+    let address = Address::from_path(path)?;
+    let attempt = || -> io::Result<OwnedFd> {
+        let fd = socket(SocketType::DGRAM, Blocking::Wait)?;
+        rustix::net::bind(&fd, &address.0)?;
+        // bind(2) gives the file a mode that the umask has cut.
+        rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode))?;
+        Ok(fd)
+    };
+    attempt().map_err(|err| Error::new(format!("bind({:?})", path.display()), err))
+}
+
 /// A datagram socket connected to `address`, whose POLLOUT says whether the peer has room.
 pub fn connect_datagram(address: &Address, blocking: Blocking) -> Result<OwnedFd> {
     connect(SocketType::DGRAM, address, blocking)
@@ -104,7 +117,7 @@ pub fn send_to(
     let mut control = SendAncillaryBuffer::new(&mut space);
     // The buffer is rounded up, so that push() alone would take a few more now and then.
     let fits = fds.len() <= FDS_MAX;
-    if !fds.is_empty() && !(fits && control.push(SendAncillaryMessage::ScmRights(fds))) {
+    if !fits || !(fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds))) {
         let err = io::Error::new(
             io::ErrorKind::InvalidInput,
             format!("more than {FDS_MAX} descriptors"),

@@ -61,11 +61,7 @@ impl<'a> Raw<'a> {
 impl Drop for Raw<'_> {
     fn drop(&mut self) {
         // A terminal that has gone needs no mode.
-        drop(rustix::termios::tcsetattr(
-            self.terminal,
-            OptionalActions::Now,
-            &self.before,
-        ));
+        rustix::termios::tcsetattr(self.terminal, OptionalActions::Now, &self.before).ok();
     }
 }
 
@@ -133,7 +129,7 @@ fn forward(process: &Process, signals: &Signals, console: Option<&OwnedFd>) -> R
 /// Gives the console the size of our own terminal, if we have one.
 fn resize(console: &OwnedFd) {
     if let Ok(size) = rustix::termios::tcgetwinsize(io::stdout()) {
-        drop(rustix::termios::tcsetwinsize(console, size));
+        rustix::termios::tcsetwinsize(console, size).ok();
     }
 }
 

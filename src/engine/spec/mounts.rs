@@ -233,3 +233,130 @@ pub(crate) fn rootfs_propagation(binds: &[Bind]) -> &'static str {
         "rprivate"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::Definition;
+    use crate::engine::spec::fixture;
+
+    fn bind(source: &str, target: &str) -> Bind {
+        Bind {
+            source: PathBuf::from(source),
+            target: target.to_owned(),
+            read_only: false,
+            propagation: Propagation::Rprivate,
+            flags: Vec::new(),
+        }
+    }
+
+    fn targets(definition: &Definition, binds: Vec<Bind>) -> Vec<String> {
+        let (host, user) = (fixture::host(), fixture::root_user());
+        let mut inputs = fixture::inputs(definition, &host, &user);
+        inputs.binds = binds;
+        let mounts = render(&inputs);
+        let target = |mount: &Mount| mount.destination().display().to_string();
+        mounts.iter().map(target).collect()
+    }
+
+    #[test]
+    fn parents_come_first() {
+        let definition = fixture::definition();
+        let binds = vec![
+            bind("/a", "/data/x/y"),
+            bind("/b", "/data"),
+            bind("/c", "/data/x"),
+        ];
+        let targets = targets(&definition, binds);
+        for (index, target) in targets.iter().enumerate() {
+            let later = &targets[index + 1..];
+            let parent = later.iter().find(|t| target.starts_with(&format!("{t}/")));
+            assert_eq!(parent, None, "{target} in {targets:?}");
+        }
+    }
+
+    #[test]
+    fn a_volume_replaces_a_default_and_those_below_it() {
+        let definition = fixture::definition();
+        let dev = targets(
+            &definition,
+            vec![bind("/dev", "/dev"), bind("/x", "/etc/hosts")],
+        );
+        assert_eq!(
+            dev.iter().filter(|t| t.starts_with("/dev")).count(),
+            1,
+            "{dev:?}"
+        );
+        assert_eq!(
+            dev.iter().filter(|t| *t == "/etc/hosts").count(),
+            1,
+            "{dev:?}"
+        );
+        assert!(dev.contains(&"/etc/resolv.conf".to_owned()), "{dev:?}");
+        let etc = targets(&definition, vec![bind("/x", "/etc")]);
+        assert!(!etc.contains(&"/etc/resolv.conf".to_owned()), "{etc:?}");
+    }
+
+    #[test]
+    fn the_last_volume_on_a_target_wins() {
+        let definition = fixture::definition();
+        let (host, user) = (fixture::host(), fixture::root_user());
+        let mut inputs = fixture::inputs(&definition, &host, &user);
+        inputs.binds = vec![bind("/a", "/data"), bind("/b", "/data")];
+        let mounts = render(&inputs);
+        let mut data = mounts
+            .iter()
+            .filter(|m| m.destination() == Path::new("/data"));
+        assert_eq!(
+            data.next().unwrap().source().as_deref(),
+            Some(Path::new("/b"))
+        );
+        assert!(data.next().is_none());
+    }
+
+    #[test]
+    fn own_mounts_stay_whatever_the_definition_covers() {
+        let definition = fixture::definition();
+        let (host, user) = (fixture::host(), fixture::root_user());
+        let mut inputs = fixture::inputs(&definition, &host, &user);
+        inputs.binds = vec![
+            bind("/dev", "/dev"),
+            bind("/x", "/run"),
+            bind("/y", NOTIFY_DIR),
+        ];
+        inputs.init = Some(PathBuf::from("/usr/bin/catatonit"));
+        inputs.notify_dir = Some(PathBuf::from("/run/wharf/containers/web/notify"));
+        let mounts = render(&inputs);
+        let source = |target: &str| {
+            let mut found = mounts
+                .iter()
+                .filter(|m| m.destination() == Path::new(target));
+            let source = found.next().unwrap().source().clone().unwrap();
+            assert!(found.next().is_none(), "{target}");
+            source
+        };
+        assert_eq!(source(INIT_PATH), Path::new("/usr/bin/catatonit"));
+        assert_eq!(
+            source(NOTIFY_DIR),
+            Path::new("/run/wharf/containers/web/notify")
+        );
+    }
+
+    #[test]
+    fn propagation_of_the_root_is_what_the_volumes_need() {
+        let mut volume = bind("/a", "/a");
+        for (asked, expected) in [
+            (Propagation::Private, "rprivate"),
+            (Propagation::Rprivate, "rprivate"),
+            (Propagation::Slave, "rslave"),
+            (Propagation::Rshared, "rshared"),
+        ] {
+            volume.propagation = asked;
+            assert_eq!(
+                rootfs_propagation(std::slice::from_ref(&volume)),
+                expected,
+                "{asked:?}"
+            );
+        }
+    }
+}

@@ -25,6 +25,7 @@ use crate::sys;
 
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
+const EAFNOSUPPORT: u32 = 97;
 
 /// Every `CLONE_NEW*` flag that clone(2) takes (linux/sched.h): new mount, cgroup, UTS, IPC, user,
 /// PID and network namespaces.
@@ -135,33 +136,56 @@ fn rule(names: &BTreeSet<&str>, action: LinuxSeccompAction) -> LinuxSyscall {
     rule
 }
 
-/// Rules that look at the first argument. Several rules for one call mean "any of them".
+/// One rule: the call, how to compare its first argument with what, and what then.
+type Condition = (&'static str, LinuxSeccompOperator, u64, LinuxSeccompAction);
+
+/// Rules that look at the first argument. Several rules for one call mean "any of them", and those
+/// with different actions exclude each other, so that their order means nothing.
 fn by_argument(allowed: &BTreeSet<&str>) -> anyhow::Result<Vec<LinuxSyscall>> {
-    let mut conditions: Vec<_> = PERSONALITIES
-        .into_iter()
-        .map(|value| ("personality", LinuxSeccompOperator::ScmpCmpEq, value))
-        .collect();
+    use LinuxSeccompAction::{ScmpActAllow as Allow, ScmpActErrno as Refuse};
+    use LinuxSeccompOperator::{ScmpCmpEq as Is, ScmpCmpGt as Above, ScmpCmpLt as Below};
+    let has_bits = LinuxSeccompOperator::ScmpCmpMaskedEq;
+    let mut conditions: Vec<Condition> = Vec::new();
+    conditions.extend(PERSONALITIES.map(|value| ("personality", Is, value, Allow)));
     // Ranges and not "is none of": the runtimes join conditions on one argument by "or".
     conditions.extend([
-        ("socket", LinuxSeccompOperator::ScmpCmpLt, AF_ALG),
-        ("socket", LinuxSeccompOperator::ScmpCmpEq, AF_ALG + 1),
-        ("socket", LinuxSeccompOperator::ScmpCmpGt, AF_VSOCK),
+        ("socket", Below, AF_ALG, Allow),
+        ("socket", Is, AF_ALG, Refuse),
+        ("socket", Is, AF_ALG + 1, Allow),
+        ("socket", Is, AF_VSOCK, Refuse),
+        ("socket", Above, AF_VSOCK, Allow),
     ]);
     if !allowed.contains("clone") {
-        let masked = LinuxSeccompOperator::ScmpCmpMaskedEq;
-        conditions.push(("clone", masked, CLONE_NAMESPACES));
+        conditions.push(("clone", has_bits, CLONE_NAMESPACES, Allow));
+        let flags = (0..u64::BITS).map(|bit| CLONE_NAMESPACES & (1 << bit));
+        let flags = flags.filter(|flag| *flag != 0);
+        conditions.extend(flags.map(|flag| ("clone", has_bits, flag, Refuse)));
     }
-    let allow = |(name, op, value)| -> anyhow::Result<LinuxSyscall> {
-        let mut arg = LinuxSeccompArgBuilder::default().index(0_usize);
-        arg = arg.op(op).value(value);
-        if op == LinuxSeccompOperator::ScmpCmpMaskedEq {
-            arg = arg.value_two(0_u64);
-        }
-        let mut rule = rule(&BTreeSet::from([name]), LinuxSeccompAction::ScmpActAllow);
-        rule.set_args(Some(vec![arg.build()?]));
-        Ok(rule)
-    };
-    conditions.into_iter().map(allow).collect()
+    conditions.into_iter().map(conditional_rule).collect()
+}
+
+fn conditional_rule((name, op, value, action): Condition) -> anyhow::Result<LinuxSyscall> {
+    let mut arg = LinuxSeccompArgBuilder::default()
+        .index(0_usize)
+        .op(op)
+        .value(value);
+    let mut rule = rule(&BTreeSet::from([name]), action);
+    let refused = action == LinuxSeccompAction::ScmpActErrno;
+    if op == LinuxSeccompOperator::ScmpCmpMaskedEq {
+        // Allowed with none of the bits, refused with this one.
+        arg = arg.value_two(if refused { value } else { 0 });
+    }
+    rule.set_args(Some(vec![arg.build()?]));
+    if refused {
+        // What a kernel without the family says, so that programs do without it.
+        let errno = if name == "socket" {
+            EAFNOSUPPORT
+        } else {
+            EPERM
+        };
+        rule.set_errno_ret(Some(errno));
+    }
+    Ok(rule)
 }
 
 fn architectures(architecture: Architecture) -> Option<Vec<Arch>> {
@@ -174,5 +198,127 @@ fn architectures(architecture: Architecture) -> Option<Vec<Arch>> {
         Architecture::Aarch64 => Some(vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm]),
         // The native one, which is what libseccomp takes when it is told none.
         Architecture::Other => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::spec::{capabilities, fixture};
+
+    fn profile(add: &[&str]) -> LinuxSeccomp {
+        let mut definition = fixture::definition();
+        let names = add
+            .iter()
+            .map(|name| crate::definition::value::Capability((*name).to_owned()));
+        definition.security.cap_add = crate::definition::CapabilitySet::Named(names.collect());
+        let set = capabilities::bounding(&definition.security, &fixture::host()).unwrap();
+        built_in(&set, Architecture::X86_64).unwrap()
+    }
+
+    /// What the profile does with a call whose first argument is `arg`: 0 is "allowed", else errno.
+    fn verdict(profile: &LinuxSeccomp, name: &str, arg: u64) -> u32 {
+        let holds = |rule: &&LinuxSyscall| {
+            let args = rule.args().iter().flatten();
+            let mut args = args.map(|a| match a.op() {
+                LinuxSeccompOperator::ScmpCmpEq => arg == a.value(),
+                LinuxSeccompOperator::ScmpCmpLt => arg < a.value(),
+                LinuxSeccompOperator::ScmpCmpGt => arg > a.value(),
+                LinuxSeccompOperator::ScmpCmpMaskedEq => arg & a.value() == a.value_two().unwrap(),
+                other => panic!("{other}"),
+            });
+            rule.names().iter().any(|n| n == name) && args.all(|holds| holds)
+        };
+        let rules = profile.syscalls().as_ref().unwrap();
+        let mut found: Vec<u32> = rules
+            .iter()
+            .filter(holds)
+            .map(|rule| match rule.action() {
+                LinuxSeccompAction::ScmpActAllow => 0,
+                _ => rule.errno_ret().unwrap(),
+            })
+            .collect();
+        found.dedup();
+        assert!(found.len() < 2, "{name}({arg:#x}) is both {found:?}");
+        found.pop().unwrap_or(profile.default_errno_ret().unwrap())
+    }
+
+    #[test]
+    fn verdicts_of_the_built_in_profile() {
+        let plain = profile(&[]);
+        let admin = profile(&["CAP_SYS_ADMIN"]);
+        let cases = [
+            ("read", 0, 0, 0),
+            ("ptrace", 0, 0, 0),
+            ("clone3", 0, ENOSYS, 0),
+            ("clone", 17, 0, 0),
+            ("clone", 17 | 0x1000_0000, EPERM, 0),
+            ("clone", 17 | 0x4002_0000, EPERM, 0),
+            ("unshare", 0x1000_0000, EPERM, 0),
+            ("mount", 0, EPERM, 0),
+            ("bpf", 0, EPERM, 0),
+            ("keyctl", 0, EPERM, EPERM),
+            ("io_uring_setup", 0, EPERM, EPERM),
+            ("reboot", 0, EPERM, EPERM),
+            ("a_call_of_next_year", 0, ENOSYS, ENOSYS),
+            ("socket", 2, 0, 0),
+            ("socket", 38, EAFNOSUPPORT, EAFNOSUPPORT),
+            ("socket", 40, EAFNOSUPPORT, EAFNOSUPPORT),
+            ("socket", 44, 0, 0),
+            ("personality", 0xffff_ffff, 0, 0),
+            ("personality", 0x4_0000, ENOSYS, ENOSYS),
+        ];
+        for (name, arg, without, with) in cases {
+            assert_eq!(verdict(&plain, name, arg), without, "{name}({arg:#x})");
+            assert_eq!(
+                verdict(&admin, name, arg),
+                with,
+                "{name}({arg:#x}) with SYS_ADMIN"
+            );
+        }
+        assert_eq!(verdict(&profile(&["CAP_BPF"]), "bpf", 0), 0);
+        assert_eq!(verdict(&profile(&["CAP_SYSLOG"]), "syslog", 0), 0);
+    }
+
+    #[test]
+    fn no_call_is_in_the_table_twice() {
+        let mut seen = BTreeSet::new();
+        for name in table::ALLOWED
+            .concat()
+            .into_iter()
+            .chain(table::DENIED.iter().copied())
+        {
+            assert!(seen.insert(name), "{name}");
+        }
+        for name in table::WITH_CAPABILITY.iter().flat_map(|(_, names)| *names) {
+            assert!(!seen.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_profile_in_another_format_is_an_error_that_says_so() {
+        let oci = r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,
+            "syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}"#;
+        let profile = parse_profile(oci).unwrap();
+        assert_eq!(profile.syscalls().as_ref().unwrap().len(), 1);
+        for (text, message) in [
+            (
+                r#"{"defaultAction":"SCMP_ACT_ERRNO","archMap":[]}"#,
+                "format of other engines",
+            ),
+            (
+                r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":[],"includes":{}}]}"#,
+                "format of other engines",
+            ),
+            (r#"{"defaultAction":"NO"}"#, "unknown variant"),
+            (
+                r#"{"defaultAction":"SCMP_ACT_LOG","listenerPath":"/x"}"#,
+                "listenerPath",
+            ),
+            ("{", "EOF"),
+        ] {
+            let err = parse_profile(text).unwrap_err();
+            assert!(err.to_string().contains(message), "{text}: {err}");
+        }
     }
 }

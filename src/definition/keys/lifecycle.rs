@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keys of how systemd starts, stops and restarts the unit, and the unit's own sections.
+
+use super::{Choice, DURATION, Form, Key, Section, TIMEOUT, Takes, push, put, put_some};
+use crate::definition::value::{Reload, quantity};
+use crate::definition::{Kind, Notify, Restart};
+
+const UNIT_NAME: Form = Form {
+    words: "the name of a unit",
+    pattern: "^[A-Za-z0-9:_.\\\\@-]+\\.[a-z]+$",
+};
+
+const RESTART: &[Choice] = &[
+    Choice {
+        word: "no",
+        set: |d| d.lifecycle.restart = Restart::No,
+    },
+    Choice {
+        word: "on-success",
+        set: |d| d.lifecycle.restart = Restart::OnSuccess,
+    },
+    Choice {
+        word: "on-failure",
+        set: |d| d.lifecycle.restart = Restart::OnFailure,
+    },
+    Choice {
+        word: "on-abnormal",
+        set: |d| d.lifecycle.restart = Restart::OnAbnormal,
+    },
+    Choice {
+        word: "on-watchdog",
+        set: |d| d.lifecycle.restart = Restart::OnWatchdog,
+    },
+    Choice {
+        word: "on-abort",
+        set: |d| d.lifecycle.restart = Restart::OnAbort,
+    },
+    Choice {
+        word: "always",
+        set: |d| d.lifecycle.restart = Restart::Always,
+    },
+    Choice {
+        word: "unless-stopped",
+        set: |d| d.lifecycle.restart = Restart::Always,
+    },
+];
+
+pub(super) static KEYS: &[Key] = &[
+    Key {
+        table: "",
+        name: "type",
+        takes: Takes::Choice(&[
+            Choice {
+                word: "service",
+                set: |d| d.lifecycle.kind = Kind::Service,
+            },
+            Choice {
+                word: "oneshot",
+                set: |d| d.lifecycle.kind = Kind::Oneshot,
+            },
+        ]),
+        default: "service",
+        doc: "Whether the container runs until it is stopped, or to its end.",
+    },
+    Key {
+        table: "",
+        name: "notify",
+        takes: Takes::Choice(&[
+            Choice {
+                word: "started",
+                set: |d| d.lifecycle.notify = Notify::Started,
+            },
+            Choice {
+                word: "container",
+                set: |d| d.lifecycle.notify = Notify::Container,
+            },
+        ]),
+        default: "started",
+        doc: "When the unit counts as started: when the process runs, or when it says so.",
+    },
+    Key {
+        table: "",
+        name: "restart",
+        takes: Takes::Choice(RESTART),
+        default: "no",
+        doc: "When systemd starts the container again after it has ended.",
+    },
+    Key {
+        table: "",
+        name: "restart_delay",
+        takes: Takes::Scalar(DURATION, |d, s| {
+            d.lifecycle.restart_delay = Some(quantity::parse_duration(s)?);
+            Ok(())
+        }),
+        default: "100ms",
+        doc: "The time between an end and the restart.",
+    },
+    Key {
+        table: "",
+        name: "restart_max_attempts",
+        takes: Takes::Integer {
+            min: 0,
+            max: 1_000_000,
+            set: |d, n| d.lifecycle.restart_max_attempts = u32::try_from(n).ok(),
+        },
+        default: "5, that of systemd-system.conf(5)",
+        doc: "How many starts within restart_window are too many; 0 for no limit.",
+    },
+    Key {
+        table: "",
+        name: "restart_window",
+        takes: Takes::Scalar(DURATION, |d, s| {
+            d.lifecycle.restart_window = Some(quantity::parse_positive_duration(s)?);
+            Ok(())
+        }),
+        default: "10s, that of systemd-system.conf(5)",
+        doc: "The time in which restart_max_attempts counts.",
+    },
+    Key {
+        table: "",
+        name: "stop_signal",
+        takes: Takes::Scalar(
+            Form {
+                words: "a signal such as SIGTERM or SIGRTMIN+3",
+                pattern: "^([0-9]+|[A-Za-z]+[0-9]?(\\+[0-9]+)?)$",
+            },
+            |d, s| put_some(&mut d.lifecycle.stop_signal, s),
+        ),
+        default: "SIGTERM",
+        doc: "The signal that asks the container to stop.",
+    },
+    Key {
+        table: "",
+        name: "stop_timeout",
+        takes: Takes::Scalar(TIMEOUT, |d, s| put(&mut d.lifecycle.stop_timeout, s)),
+        default: "10s",
+        doc: "How long the container may take to stop before it is killed.",
+    },
+    Key {
+        table: "",
+        name: "start_timeout",
+        takes: Takes::Scalar(TIMEOUT, |d, s| put_some(&mut d.lifecycle.start_timeout, s)),
+        default: "that of systemd-system.conf(5)",
+        doc: "How long a start may take before it is given up.",
+    },
+    Key {
+        table: "",
+        name: "reload",
+        takes: Takes::Reload(
+            |d, s| put_some(&mut d.lifecycle.reload, s),
+            |d, words| d.lifecycle.reload = Some(Reload::Command(words)),
+        ),
+        default: "none",
+        doc: "What systemctl reload does: send a signal, or run a command in the container.",
+    },
+    Key {
+        table: "",
+        name: "depends_on",
+        takes: Takes::Texts(
+            Form {
+                words: "the name of a container",
+                pattern: "^[A-Za-z0-9][A-Za-z0-9_.-]*(@[A-Za-z0-9][A-Za-z0-9_.-]*)?$",
+            },
+            |d, s| push(&mut d.lifecycle.depends_on, s),
+        ),
+        default: "none",
+        doc: "Containers that are started before this one, and without which it is not started.",
+    },
+    Key {
+        table: "",
+        name: "enabled",
+        takes: Takes::Bool(|d, on| d.lifecycle.enabled = on),
+        default: "false",
+        doc: "Whether the container is started at boot.",
+    },
+    Key {
+        table: "",
+        name: "wanted_by",
+        takes: Takes::Texts(UNIT_NAME, |d, s| push(&mut d.lifecycle.wanted_by, s)),
+        default: "none",
+        doc: "Units that start the container when they are started.",
+    },
+    Key {
+        table: "",
+        name: "unit",
+        takes: Takes::Directives(Section::Unit, |d, name, values| {
+            d.passthrough.unit.insert(name, values);
+        }),
+        default: "none",
+        doc: "Directives for the unit's [Unit] section, as in systemd.unit(5).",
+    },
+    Key {
+        table: "",
+        name: "service",
+        takes: Takes::Directives(Section::Service, |d, name, values| {
+            d.passthrough.service.insert(name, values);
+        }),
+        default: "none",
+        doc: "Directives for the unit's [Service] section, as in systemd.service(5) and systemd.exec(5).",
+    },
+    Key {
+        table: "",
+        name: "install",
+        takes: Takes::Directives(Section::Install, |d, name, values| {
+            d.passthrough.install.insert(name, values);
+        }),
+        default: "none",
+        doc: "WantedBy, RequiredBy and UpheldBy, as in systemd.unit(5).",
+    },
+];

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The bundle: everything the OCI runtime reads, in the container's run-time directory.
+//!
+//! Steps 5 and 6 of [`start`](super::start): who runs what in which environment, volumes, hosts,
+//! resolv.conf, hostname, and config.json (runtime-spec, "Filesystem Bundle"). Whatever can fail is
+//! found out here, before systemd is told that the container has started.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::definition::value::{IdOrName, UserRef};
+use crate::definition::{Definition, Notify, Seccomp};
+use crate::engine::host::HostFacts;
+use crate::engine::spec::{self, Device, DeviceKind, Inputs, process, seccomp};
+use crate::engine::start::{Start, upper};
+use crate::engine::user::{self, ResolvedUser};
+use crate::engine::volumes::{self, Site};
+use crate::engine::{command, env, etc, hooks};
+use crate::image::Config;
+use crate::storage::overlay::Rootfs;
+use crate::sys;
+use crate::sys::fs::Durability;
+use crate::sys::root::Root;
+
+/// Small inits looked for on PATH; both are static programs.
+const INITS: [&str; 2] = ["catatonit", "tini-static"];
+
+/// What the later steps need of the bundle.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// The container's run-time directory.
+    pub(crate) dir: PathBuf,
+    /// The command line, without the init.
+    pub(crate) args: Vec<String>,
+    /// The environment as `KEY=VALUE`.
+    pub(crate) env: Vec<String>,
+    /// The signal that systemd stops the container with.
+    pub(crate) stop_signal: String,
+    /// `SYSLOG_IDENTIFIER=` of its lines.
+    pub(crate) identifier: String,
+    /// Priority of standard error's lines.
+    pub(crate) stderr_priority: u8,
+    /// The socket on which the container notifies.
+    pub(crate) notify: Option<OwnedFd>,
+}
+
+/// Makes the bundle.
+pub(crate) fn prepare(
+    start: &Start<'_>,
+    rootfs: &Rootfs,
+    image: Option<&Config>,
+) -> anyhow::Result<Bundle> {
+    let definition = &start.definition;
+    let dir = start.engine.paths.container_runtime(&definition.name);
+    let root = Root::open(rootfs.path())?;
+    let user = resolve_user(&root, definition, image)?;
+    let hostname = hostname(definition);
+    let env = env::merge(&env::Sources {
+        image: image.map(|config| config.env.as_slice()).unwrap_or_default(),
+        files: env::load_files(&definition.process.env_files)?,
+        definition: Some(&definition.process.environment),
+        home: user.home.as_deref(),
+        hostname: &hostname,
+        term: definition.process.tty.then_some("xterm"),
+        notify_socket: notify_socket(definition),
+    })?;
+    let (entrypoint, cmd) = match image {
+        Some(config) => (config.entrypoint.as_slice(), config.cmd.as_slice()),
+        None => (&[][..], &[][..]),
+    };
+    let args = process::command_line(&definition.process, entrypoint, cmd)?;
+    let working_dir = image.and_then(|config| config.working_dir.as_deref());
+    let cwd = process::working_dir(&definition.process, working_dir)?;
+    let site = Site {
+        paths: &start.engine.paths,
+        definition,
+        upper: upper(definition),
+        root: &root,
+        user: &user,
+    };
+    let binds = volumes::resolve(&site, image)?;
+    let targets: Vec<&str> = binds.iter().map(|bind| bind.target.as_str()).collect();
+    command::check(&root, &args, &env, &cwd, &targets)?;
+    write_etc(definition, &hostname, &dir)?;
+    let notify = notify(definition, &dir)?;
+    let spec = spec::render(&Inputs {
+        definition,
+        host: &HostFacts::gather()?,
+        user: &user,
+        args: args.clone(),
+        env: env.clone(),
+        cwd,
+        hostname,
+        rootfs: rootfs.path().to_owned(),
+        runtime_dir: dir.clone(),
+        binds,
+        devices: devices(definition)?,
+        cgroup: start.payload.path().to_owned(),
+        network_namespace: None,
+        notify_dir: notify.as_ref().map(|_| dir.join("notify")),
+        init: init(start)?,
+        seccomp_profile: seccomp_profile(definition)?,
+    })?;
+    let spec = hooks::precreate(&definition.hooks.precreate, spec)?;
+    let json = spec::to_json(&spec)?;
+    sys::fs::write_atomic(&dir.join("config.json"), &json, 0o600, Durability::Memory)?;
+    Ok(Bundle {
+        dir,
+        args,
+        env,
+        stop_signal: stop_signal(definition, image),
+        identifier: definition
+            .log
+            .identifier
+            .clone()
+            .unwrap_or_else(|| definition.name.as_str().to_owned()),
+        stderr_priority: definition.log.stderr_priority.unwrap_or(6),
+        notify,
+    })
+}
+
+/// The user of the definition, else of the image, else root, looked up in the container.
+fn resolve_user(
+    root: &Root,
+    definition: &Definition,
+    image: Option<&Config>,
+) -> anyhow::Result<ResolvedUser> {
+    let process = &definition.process;
+    let of_image = image.and_then(|config| config.user.as_deref());
+    let user = match (&process.user, of_image) {
+        (Some(user), _) => user.clone(),
+        (None, Some(text)) if !text.is_empty() => text
+            .parse()
+            .map_err(|err: String| anyhow::anyhow!("the image's User: {err}"))?,
+        (None, _) => UserRef {
+            user: IdOrName::Id(0),
+            group: None,
+        },
+    };
+    user::resolve(root, &user, &process.group_add)
+}
+
+/// The container's host name: as defined, or its name in a host name's characters.
+fn hostname(definition: &Definition) -> String {
+    definition
+        .hostname
+        .clone()
+        .unwrap_or_else(|| definition.name.as_str().replace(['@', '_'], "-"))
+}
+
+/// resolv.conf, hosts and hostname, which are bound into the container.
+fn write_etc(definition: &Definition, hostname: &str, dir: &Path) -> anyhow::Result<()> {
+    let files = etc::render(definition.network, hostname)?;
+    for (name, text) in files {
+        sys::fs::write_atomic(&dir.join(name), text.as_bytes(), 0o644, Durability::Memory)?;
+    }
+    Ok(())
+}
+
+fn notify_socket(definition: &Definition) -> Option<&'static str> {
+    match definition.lifecycle.notify {
+        Notify::Container => Some(spec::NOTIFY_SOCKET),
+        Notify::Started => None,
+    }
+}
+
+/// The socket of a container that notifies: in a directory of its own, which is bound into the
+/// container, open to whatever user runs there.
+fn notify(definition: &Definition, dir: &Path) -> anyhow::Result<Option<OwnedFd>> {
+    if notify_socket(definition).is_none() {
+        return Ok(None);
+    }
+    let dir = dir.join("notify");
+    sys::fs::ensure_dir(&dir, 0o755)?;
+    let socket = sys::socket::bind_datagram(&dir.join("notify.sock"), 0o666)
+        .context("making the container's notify socket")?;
+    Ok(Some(socket))
+}
+
+/// The devices of the definition as the host has them now.
+fn devices(definition: &Definition) -> anyhow::Result<Vec<Device>> {
+    let mut devices = Vec::new();
+    for device in &definition.storage.devices {
+        let path = &device.source.0;
+        let metadata = std::fs::metadata(path)
+            .with_context(|| format!("looking at device '{}'", path.display()))?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_char_device() => DeviceKind::Character,
+            kind if kind.is_block_device() => DeviceKind::Block,
+            _ => bail!("'{}' is not a device", path.display()),
+        };
+        devices.push(Device {
+            target: device.target.clone(),
+            kind,
+            major: rustix::fs::major(metadata.rdev()),
+            minor: rustix::fs::minor(metadata.rdev()),
+            mode: metadata.permissions().mode() & 0o777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            permissions: device.permissions.clone(),
+        });
+    }
+    Ok(devices)
+}
+
+/// The small init that becomes PID 1, when the definition asks for one.
+fn init(start: &Start<'_>) -> anyhow::Result<Option<PathBuf>> {
+    if !start.definition.process.init {
+        return Ok(None);
+    }
+    if let Some(named) = &start.engine.settings.init {
+        let found = sys::command::find_program(named);
+        return Ok(Some(found.context("looking for 'init' of wharf.toml")?));
+    }
+    INITS
+        .iter()
+        .find_map(|name| sys::command::find_program(Path::new(name)).ok())
+        .map(Some)
+        .context("'init = true' needs catatonit or tini-static: install one, or set init= in wharf.toml")
+}
+
+fn seccomp_profile(
+    definition: &Definition,
+) -> anyhow::Result<Option<oci_spec::runtime::LinuxSeccomp>> {
+    match &definition.security.seccomp {
+        Seccomp::Profile(path) => Ok(Some(seccomp::load(path)?)),
+        Seccomp::Default | Seccomp::Unconfined => Ok(None),
+    }
+}
+
+/// The signal that systemd will send. `KillSignal=` comes from the definition alone, because the
+/// generator sees no image; where the image asks for another one, people are told once a start.
+fn stop_signal(definition: &Definition, image: Option<&Config>) -> String {
+    let used = match &definition.lifecycle.stop_signal {
+        Some(signal) => return signal.name.clone(),
+        None => "SIGTERM",
+    };
+    if let Some(asked) = image.and_then(|config| config.stop_signal.as_deref()) {
+        if asked != used {
+            tracing::info!(
+                "the image's stop signal is {asked}, systemd will send {used}: say \
+                 'stop_signal = \"{asked}\"' in the definition to use it"
+            );
+        }
+    }
+    used.to_owned()
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Images: content by digest, references to it, and archives that bring it.
+//!
+//! Manifests and configs are parsed into types at this edge, and of a config only what an image
+//! may influence is kept (hostile-inputs C1). Unpacking layers is `storage`'s part; nothing here
+//! knows containers.
+
+pub mod archive;
+pub mod check;
+pub mod config;
+pub mod load;
+pub mod manifest;
+pub mod reference;
+pub mod store;
+
+use std::path::PathBuf;
+
+pub use self::config::Config;
+pub use self::reference::Reference;
+pub use crate::storage::digest::Digest;
+
+/// An image that is ready to be run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Image {
+    /// The reference it was found by, normalised.
+    pub reference: String,
+    /// The manifest's digest.
+    pub digest: String,
+    /// What the image says about its process.
+    pub config: Config,
+    /// Its layers' trees, lowest first: lower directories of an overlay.
+    pub layers: Vec<PathBuf>,
+}

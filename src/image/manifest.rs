@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Manifests and indexes of the OCI image specification, and Docker's of the same shape.
+//!
+//! Parsed strictly: keys given twice, documents that are both a manifest and an index, schema 1,
+//! artifacts and absurd sizes are refused. Which manifest of an index is ours is decided here.
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::Digest;
+use super::config::LAYERS_MAX;
+use crate::storage::decode::Compression;
+
+/// Largest manifest, index or config that is read: 4 MiB, as registries have it.
+pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+
+/// Most manifests in one index.
+const MANIFESTS_MAX: usize = 1000;
+
+/// Media type of a manifest that we make ourselves.
+pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of its config.
+pub const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+
+/// A descriptor: what some content is, its digest and its size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What the content is.
+    pub media_type: String,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Number of its bytes.
+    pub size: u64,
+    /// For which machines it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// Names and other data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<std::collections::BTreeMap<String, String>>,
+}
+
+/// For which machines an image is, in Go's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Platform {
+    /// GOOS.
+    #[serde(default)]
+    pub os: String,
+    /// GOARCH.
+    #[serde(default)]
+    pub architecture: String,
+    /// Such as `v7` of `arm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+/// A manifest: one image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    schema_version: u32,
+    media_type: String,
+    /// The config blob.
+    pub config: Descriptor,
+    /// The layers' blobs, lowest first.
+    pub layers: Vec<Descriptor>,
+}
+
+/// What a document in a layout or on a registry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Document {
+    /// One image.
+    Manifest(Manifest),
+    /// Several, for different machines or under different names.
+    Index(Vec<Descriptor>),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw {
+    schema_version: u32,
+    media_type: Option<String>,
+    artifact_type: Option<String>,
+    config: Option<Descriptor>,
+    layers: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Descriptor>>,
+    // Docker's schema 1, to be told from a damaged document.
+    #[serde(rename = "fsLayers")]
+    fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const MANIFEST_TYPES: [&str; 2] = [
+    MANIFEST_TYPE,
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+const CONFIG_TYPES: [&str; 2] = [
+    CONFIG_TYPE,
+    "application/vnd.docker.container.image.v1+json",
+];
+
+/// Whether a descriptor names an index rather than a manifest.
+pub fn is_index(descriptor: &Descriptor) -> bool {
+    INDEX_TYPES.contains(&descriptor.media_type.as_str())
+}
+
+/// Parses a manifest or an index.
+pub fn parse(bytes: &[u8]) -> anyhow::Result<Document> {
+    let raw: Raw = serde_json::from_slice(bytes).context("reading a manifest")?;
+    let media_type = raw.media_type.as_deref();
+    ensure!(
+        raw.schema_version == 2 && raw.fs_layers.is_none(),
+        "a manifest of schema {} cannot be run; only schema 2 and OCI manifests can",
+        raw.schema_version
+    );
+    match (raw.manifests, raw.layers, raw.config) {
+        (Some(manifests), None, None) => {
+            ensure!(
+                media_type.is_none_or(|is| INDEX_TYPES.contains(&is)),
+                "an index has the media type '{}'",
+                media_type.unwrap_or_default().escape_debug()
+            );
+            ensure!(
+                manifests.len() <= MANIFESTS_MAX,
+                "an index of {} manifests; at most {MANIFESTS_MAX} are accepted",
+                manifests.len()
+            );
+            Ok(Document::Index(manifests))
+        }
+        (None, Some(layers), Some(config)) => {
+            ensure!(
+                media_type.is_none_or(|is| MANIFEST_TYPES.contains(&is)),
+                "a manifest has the media type '{}'",
+                media_type.unwrap_or_default().escape_debug()
+            );
+            ensure!(
+                raw.artifact_type.is_none() && CONFIG_TYPES.contains(&config.media_type.as_str()),
+                "not a runnable image: its config is '{}'",
+                config.media_type.escape_debug()
+            );
+            ensure!(
+                layers.len() <= LAYERS_MAX,
+                "the image has {} layers; at most {LAYERS_MAX} are supported",
+                layers.len()
+            );
+            for layer in &layers {
+                layer_compression(&layer.media_type)?;
+            }
+            Ok(Document::Manifest(Manifest::new(config, layers)))
+        }
+        (Some(_), _, _) => bail!("a document is both a manifest and an index"),
+        (None, _, _) => bail!("a document is neither a manifest nor an index"),
+    }
+}
+
+impl Manifest {
+    /// A manifest of ours, for archives that have none.
+    pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: MANIFEST_TYPE.to_owned(),
+            config,
+            layers,
+        }
+    }
+}
+
+/// How a layer of this media type is compressed; none when it does not say.
+pub fn layer_compression(media_type: &str) -> anyhow::Result<Option<Compression>> {
+    match media_type {
+        "application/vnd.oci.image.layer.v1.tar"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar"
+        | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Some(Compression::Plain)),
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+        | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip" => {
+            Ok(Some(Compression::Gzip))
+        }
+        // `docker save` and others write this type for plain layers too.
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => Ok(None),
+        "application/vnd.oci.image.layer.v1.tar+zstd"
+        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(Some(Compression::Zstd)),
+        other => bail!(
+            "not a runnable image: it has a layer of type '{}'",
+            other.escape_debug()
+        ),
+    }
+}
+
+/// The media type of a layer that came without one.
+pub fn layer_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::Plain => "application/vnd.oci.image.layer.v1.tar",
+        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+    }
+}
+
+/// The machine this program was built for, in Go's words.
+pub fn local_platform() -> Platform {
+    let (architecture, variant) = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", None),
+        "x86" => ("386", None),
+        "aarch64" => ("arm64", Some("v8")),
+        "arm" => ("arm", Some("v7")),
+        "powerpc64" => ("ppc64le", None),
+        "loongarch64" => ("loong64", None),
+        other => (other, None),
+    };
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        variant: variant.map(str::to_owned),
+    }
+}
+
+/// The manifest of an index that runs on `platform`: same system and architecture; the same
+/// variant before one without, before any other; the first of equals. An entry without a platform
+/// counts when it is the only one.
+pub fn select<'a>(
+    manifests: &'a [Descriptor],
+    platform: &Platform,
+) -> anyhow::Result<&'a Descriptor> {
+    if let [only] = manifests
+        && only.platform.is_none()
+    {
+        return Ok(only);
+    }
+    let rank = |descriptor: &Descriptor| -> Option<u32> {
+        let offered = descriptor.platform.as_ref()?;
+        if offered.os != platform.os || offered.architecture != platform.architecture {
+            return None;
+        }
+        Some(match &offered.variant {
+            variant if *variant == platform.variant => 0,
+            None => 1,
+            Some(_) => 2,
+        })
+    };
+    manifests
+        .iter()
+        .filter_map(|descriptor| Some((rank(descriptor)?, descriptor)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, descriptor)| descriptor)
+        .ok_or_else(|| {
+            let offered: Vec<String> = manifests
+                .iter()
+                .filter_map(|descriptor| descriptor.platform.as_ref())
+                // Attestations of buildkit.
+                .filter(|platform| platform.os != "unknown")
+                .map(|p| {
+                    format!("{}/{}", p.os, p.architecture)
+                        .escape_debug()
+                        .to_string()
+                })
+                .take(20)
+                .collect();
+            anyhow!(
+                "no image for {}/{}; there is {}",
+                platform.os,
+                platform.architecture,
+                if offered.is_empty() {
+                    "none at all".to_owned()
+                } else {
+                    offered.join(", ")
+                }
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(media_type: &str) -> String {
+        let digest = Digest::of(b"");
+        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":1}}"#)
+    }
+
+    #[test]
+    fn r5_r6_strict_documents() {
+        let config = descriptor(CONFIG_TYPE);
+        let layer = descriptor("application/vnd.oci.image.layer.v1.tar+gzip");
+        let good = format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}],"x":1}}"#);
+        assert!(matches!(parse(good.as_bytes()), Ok(Document::Manifest(_))));
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let many = vec![layer.as_str(); 501].join(",");
+        for bad in [
+            format!(r#"{{"schemaVersion":1,"config":{config},"layers":[]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"layers":[]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"manifests":[]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{many}]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{deep}]}}"#),
+            format!(r#"{{"schemaVersion":2,"mediaType":"x","config":{config},"layers":[]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{layer},"layers":[]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{config}]}}"#),
+            format!(r#"{{"schemaVersion":2,"config":{config}}}"#),
+            good.replace(r#""size":1"#, r#""size":-1"#),
+            good.replace(r#""size":1"#, r#""size":18446744073709551616"#),
+            good.replace("sha256:", "sha256:../../"),
+            format!("\u{feff}{good}"),
+            deep,
+        ] {
+            let shown: String = bad.chars().take(200).collect();
+            assert!(parse(bad.as_bytes()).is_err(), "{shown}");
+        }
+    }
+
+    #[test]
+    fn r8_platforms() {
+        let manifest = |os: &str, architecture: &str, variant: Option<&str>| Descriptor {
+            media_type: MANIFEST_TYPE.to_owned(),
+            digest: Digest::of(format!("{os}{architecture}{variant:?}").as_bytes()),
+            size: 1,
+            platform: Some(Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                variant: variant.map(str::to_owned),
+            }),
+            annotations: None,
+        };
+        let arm = |variant: Option<&str>| manifest("linux", "arm", variant);
+        let ours = arm(Some("v7")).platform.unwrap();
+        let index = [
+            manifest("windows", "arm", None),
+            manifest("unknown", "unknown", None),
+            arm(Some("v6")),
+            arm(None),
+            arm(Some("v7")),
+        ];
+        assert_eq!(select(&index, &ours).unwrap(), &index[4]);
+        assert_eq!(select(&index[..4], &ours).unwrap(), &index[3]);
+        assert_eq!(select(&index[..3], &ours).unwrap(), &index[2]);
+        let err = select(&index[..2], &ours).unwrap_err().to_string();
+        assert_eq!(err, "no image for linux/arm; there is windows/arm");
+        let mut bare = arm(None);
+        bare.platform = None;
+        assert_eq!(select(std::slice::from_ref(&bare), &ours).unwrap(), &bare);
+    }
+}

@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writing the members of a layer into a directory.
+//!
+//! Nothing in a layer leaves its directory: parents are found by `sys::root`, entries are made by
+//! `sys::dir`, and names with `..` are refused. What the OCI image specification calls whiteouts
+//! becomes what overlayfs understands: a character device 0:0, and `trusted.overlay.opaque`. The
+//! directory is private to us until it is whole, so nobody swaps what is in it meanwhile.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{self, Read, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::member::{Member, MemberKind, printable};
+use crate::sys::dir::{self, Dir, Kind, Time};
+use crate::sys::root::{Links, Root};
+
+/// Most entries in one layer; larger layers do not occur, and an inode costs a file system more
+/// than it costs a layer.
+const ENTRIES_MAX: u64 = 1_000_000;
+
+/// Most components of a name, and most bytes: what open(2) takes, with room for our own prefix.
+const DEPTH_MAX: usize = 512;
+const PATH_BYTES_MAX: usize = 4000;
+
+/// How much is written before free space is looked at again.
+const SPACE_CHECK_BYTES: u64 = 16 << 20;
+const SPACE_CHECK_ENTRIES: u64 = 256;
+
+/// Free space and inodes that unpacking leaves, or a twentieth of the file system if that is less:
+/// a full file system stops containers that have nothing to do with this one.
+const FREE_BYTES_MIN: u64 = 128 << 20;
+const FREE_INODES_MIN: u64 = 10_000;
+
+/// Mode of directories that a layer does not list but puts something into; their owner is root.
+const IMPLIED_DIR_MODE: u32 = 0o755;
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+const AUFS: &[u8] = b".wh..wh.";
+
+/// The attribute by which overlayfs hides what lower layers have in a directory.
+pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+
+/// What happened while a layer was unpacked, for warnings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Members that replaced one before them in the same layer.
+    pub replaced: u64,
+    /// Extended attributes that are not on the list of allowed ones.
+    pub dropped_xattrs: u64,
+}
+
+/// Writes members into one directory.
+#[derive(Debug)]
+pub struct Extractor {
+    root: Root,
+    strict: Root,
+    /// Where replaced trees are moved to be removed; outside `root`, on the same file system.
+    trash: Dir,
+    /// The directory of the last member, which most members share.
+    parent: Option<(Vec<u8>, Dir)>,
+    /// Times of directories by inode; set at the end, because each entry made changes them.
+    times: HashMap<u64, Time>,
+    notes: Notes,
+    entries: u64,
+    unchecked_entries: u64,
+    unchecked_bytes: u64,
+    buffer: Vec<u8>,
+}
+
+/// What was in the way of a member and has been removed.
+#[derive(Debug, PartialEq, Eq)]
+enum Cleared {
+    Nothing,
+    Whiteout,
+    Entry,
+}
+
+impl Extractor {
+    /// Writes into `dir`, which is empty; `trash` is a directory beside it.
+    pub fn new(dir: &Path, trash: &Path) -> anyhow::Result<Self> {
+        let root = Root::open(dir)?;
+        let own = Dir::open(dir)?;
+        dir::set_owner_and_mode(&own, (0, 0), IMPLIED_DIR_MODE).or_else(|err| {
+            // Without privileges everything belongs to the user who unpacks.
+            if err.kind() == io::ErrorKind::PermissionDenied {
+                Ok(())
+            } else {
+                Err(err)
+            }
+        })?;
+        let extractor = Self {
+            root,
+            strict: Root::open_with(dir, Links::Refused)?,
+            trash: Dir::open(trash)?,
+            parent: None,
+            times: HashMap::new(),
+            notes: Notes::default(),
+            entries: 0,
+            unchecked_entries: 0,
+            unchecked_bytes: 0,
+            buffer: vec![0; 64 << 10],
+        };
+        extractor.check_space()?;
+        Ok(extractor)
+    }
+
+    /// Writes one member, whose content `content` gives.
+    pub fn write(&mut self, member: &Member, content: &mut dyn Read) -> anyhow::Result<()> {
+        self.write_member(member, content)
+            .with_context(|| format!("unpacking entry '{}'", printable(&member.path)))
+    }
+
+    /// What is left to do when all members are written: the times of directories by inode, and
+    /// what happened.
+    pub fn finish(self) -> (HashMap<u64, Time>, Notes) {
+        (self.times, self.notes)
+    }
+
+    fn write_member(&mut self, member: &Member, content: &mut dyn Read) -> anyhow::Result<()> {
+        self.entries += 1;
+        ensure!(
+            self.entries <= ENTRIES_MAX,
+            "more than {ENTRIES_MAX} entries in one layer"
+        );
+        self.account(0)?;
+        let path = components(&member.path)?;
+        let Some((name, parents)) = path.split_last() else {
+            ensure!(
+                member.kind == MemberKind::Directory,
+                "the layer's root can only be a directory"
+            );
+            let root = Dir::from(self.root.open_readable_dir(Path::new("."))?);
+            return self.set_dir_attributes(&root, member);
+        };
+        if parents.iter().any(|parent| parent.starts_with(AUFS)) {
+            return Ok(());
+        }
+        ensure!(
+            !parents.iter().any(|parent| parent.starts_with(WHITEOUT)),
+            "a directory name begins with '.wh.', which marks removed names"
+        );
+        if let Some(removed) = name.strip_prefix(WHITEOUT) {
+            return self.write_whiteout(parents, name, removed);
+        }
+        let parent = self.take_parent(parents)?;
+        let name = OsStr::from_bytes(name);
+        self.write_entry(&parent, name, member, content)?;
+        self.keep_parent(parents, parent);
+        Ok(())
+    }
+
+    fn write_entry(
+        &mut self,
+        parent: &Dir,
+        name: &OsStr,
+        member: &Member,
+        content: &mut dyn Read,
+    ) -> anyhow::Result<()> {
+        match member.kind {
+            MemberKind::File => {
+                self.clear(parent, name)?;
+                self.write_file(parent, name, member, content)
+            }
+            MemberKind::Directory => self.write_dir(parent, name, member),
+            MemberKind::HardLink => self.write_hard_link(parent, name, member),
+            MemberKind::Link => {
+                ensure!(!member.link.is_empty(), "a symbolic link to nothing");
+                self.clear(parent, name)?;
+                parent.make_link(name, OsStr::from_bytes(&member.link))?;
+                parent.set_owner(name, member.uid, member.gid)?;
+                self.notes.dropped_xattrs += member.xattrs.len() as u64;
+                Ok(parent.set_time(name, member.time)?)
+            }
+            MemberKind::CharDevice | MemberKind::BlockDevice | MemberKind::Fifo => {
+                let kind = match member.kind {
+                    MemberKind::CharDevice => Kind::CharDevice,
+                    MemberKind::BlockDevice => Kind::BlockDevice,
+                    _ => Kind::Fifo,
+                };
+                // overlayfs would take it for a whiteout of ours.
+                ensure!(
+                    kind != Kind::CharDevice || member.device != (0, 0),
+                    "a character device 0:0, which would hide a name of lower layers"
+                );
+                self.clear(parent, name)?;
+                parent.make_node(name, kind, member.device)?;
+                parent.set_owner(name, member.uid, member.gid)?;
+                parent.set_mode(name, member.mode)?;
+                self.notes.dropped_xattrs += member.xattrs.len() as u64;
+                Ok(parent.set_time(name, member.time)?)
+            }
+        }
+    }
+
+    fn write_file(
+        &mut self,
+        parent: &Dir,
+        name: &OsStr,
+        member: &Member,
+        content: &mut dyn Read,
+    ) -> anyhow::Result<()> {
+        let mut file = parent.make_file(name)?;
+        let mut left = member.size;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while left > 0 {
+            let n = match content.read(&mut buffer) {
+                Ok(0) => bail!("unexpected end of the archive"),
+                Ok(n) => n,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                Err(err) => return Err(err.into()),
+            };
+            file.write_all(buffer.get(..n).unwrap_or_default())?;
+            left = left.saturating_sub(n as u64);
+            self.account(n as u64)?;
+        }
+        self.buffer = buffer;
+        // In this order: chown(2) clears setuid and file capabilities (hostile-inputs T12).
+        dir::set_owner_and_mode(&file, (member.uid, member.gid), member.mode)?;
+        self.set_xattrs(&file, member)?;
+        Ok(dir::set_time(&file, member.time)?)
+    }
+
+    fn write_dir(&mut self, parent: &Dir, name: &OsStr, member: &Member) -> anyhow::Result<()> {
+        let found = parent.entry(name)?;
+        let mut cleared = Cleared::Nothing;
+        if found.is_none_or(|entry| entry.kind != Kind::Directory) {
+            cleared = self.clear(parent, name)?;
+            parent.make_dir(name)?;
+        }
+        let made = parent.open_dir(name)?;
+        if cleared == Cleared::Whiteout {
+            set_opaque(&made)?;
+        }
+        self.set_dir_attributes(&made, member)
+    }
+
+    fn set_dir_attributes(&mut self, dir: &Dir, member: &Member) -> anyhow::Result<()> {
+        dir::set_owner_and_mode(dir, (member.uid, member.gid), member.mode)?;
+        self.set_xattrs(dir, member)?;
+        let (_, inode) = dir.own_entry()?.inode;
+        self.times.insert(inode, member.time);
+        Ok(())
+    }
+
+    /// A hard link's target is a name in this layer, never followed and never made.
+    fn write_hard_link(
+        &mut self,
+        parent: &Dir,
+        name: &OsStr,
+        member: &Member,
+    ) -> anyhow::Result<()> {
+        let target = components(&member.link)
+            .with_context(|| format!("hard link to '{}'", printable(&member.link)))?;
+        let absent = || {
+            format!(
+                "hard link to '{}', which is not in this layer",
+                printable(&member.link)
+            )
+        };
+        let Some((target_name, target_parents)) = target.split_last() else {
+            bail!(absent());
+        };
+        let from = self
+            .root
+            .open_readable_dir(&joined(target_parents))
+            .with_context(absent)?;
+        let from = Dir::from(from);
+        let target_name = OsStr::from_bytes(target_name);
+        let found = match from.entry(target_name)? {
+            Some(entry) if entry.kind != Kind::Directory && !entry.is_whiteout() => entry,
+            Some(_) | None => bail!(absent()),
+        };
+        let existing = parent.entry(name)?;
+        if existing.is_some_and(|entry| entry.inode == found.inode) {
+            return Ok(());
+        }
+        self.clear(parent, name)?;
+        Ok(parent.make_hard_link(name, &from, target_name)?)
+    }
+
+    fn write_whiteout(
+        &mut self,
+        parents: &[&[u8]],
+        name: &[u8],
+        removed: &[u8],
+    ) -> anyhow::Result<()> {
+        if name != OPAQUE && name.starts_with(AUFS) {
+            return Ok(());
+        }
+        ensure!(
+            !matches!(removed, b"" | b"." | b".."),
+            "a whiteout that names nothing"
+        );
+        let parent = self.take_parent(parents)?;
+        if name == OPAQUE {
+            set_opaque(&parent)?;
+        } else {
+            let removed = OsStr::from_bytes(removed);
+            match parent.entry(removed)? {
+                None => parent.make_node(removed, Kind::CharDevice, (0, 0))?,
+                // It hides only lower layers: what this layer puts there stays, and a directory
+                // must not show what lower layers have in it.
+                Some(entry) if entry.kind == Kind::Directory => {
+                    set_opaque(&parent.open_dir(removed)?)?;
+                }
+                Some(_) => {}
+            }
+        }
+        self.keep_parent(parents, parent);
+        Ok(())
+    }
+
+    /// Removes what is in the way; the last member of a name wins.
+    fn clear(&mut self, parent: &Dir, name: &OsStr) -> anyhow::Result<Cleared> {
+        let Some(entry) = parent.entry(name)? else {
+            return Ok(Cleared::Nothing);
+        };
+        if entry.is_whiteout() {
+            parent.remove(name)?;
+            return Ok(Cleared::Whiteout);
+        }
+        self.notes.replaced += 1;
+        if entry.kind == Kind::Directory {
+            let moved = OsStr::new("replaced");
+            parent.rename(name, &self.trash, moved)?;
+            self.trash.remove_tree(moved)?;
+        } else {
+            parent.remove(name)?;
+        }
+        Ok(Cleared::Entry)
+    }
+
+    /// The directory that `parents` name, made where it is absent. It is taken out of the cache:
+    /// when something goes wrong or is replaced, nothing stale stays there.
+    fn take_parent(&mut self, parents: &[&[u8]]) -> anyhow::Result<Dir> {
+        let key = parents.join(&b'/');
+        if let Some((_, dir)) = self.parent.take().filter(|(cached, _)| *cached == key) {
+            return Ok(dir);
+        }
+        if let Ok(fd) = self.strict.open_readable_dir(&joined(parents)) {
+            return Ok(Dir::from(fd));
+        }
+        self.ensure_parents(parents)
+            .with_context(|| format!("making its directory '{}'", printable(&key)))
+    }
+
+    fn keep_parent(&mut self, parents: &[&[u8]], dir: Dir) {
+        self.parent = Some((parents.join(&b'/'), dir));
+    }
+
+    /// Walks down, link by link inside the root. Absent directories are made, a file in the way is
+    /// replaced; a symbolic link that leads to no directory is an error.
+    fn ensure_parents(&mut self, parents: &[&[u8]]) -> anyhow::Result<Dir> {
+        let mut dir = Dir::from(self.root.open_readable_dir(Path::new("."))?);
+        for (index, name) in parents.iter().enumerate() {
+            let name = OsStr::from_bytes(name);
+            let done = joined(parents.get(..=index).unwrap_or_default());
+            dir = match dir.entry(name)?.map(|entry| entry.kind) {
+                Some(Kind::Directory) => dir.open_dir(name)?,
+                Some(Kind::Link) => {
+                    let target = self.root.open_readable_dir(&done);
+                    Dir::from(target.with_context(|| {
+                        format!(
+                            "'{}' is a link that leads to no directory of this layer",
+                            printable(done.as_os_str().as_bytes())
+                        )
+                    })?)
+                }
+                Some(
+                    Kind::File | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Other,
+                )
+                | None => {
+                    let cleared = self.clear(&dir, name)?;
+                    dir.make_dir(name)?;
+                    let made = dir.open_dir(name)?;
+                    dir::set_owner_and_mode(&made, (0, 0), IMPLIED_DIR_MODE)?;
+                    if cleared == Cleared::Whiteout {
+                        set_opaque(&made)?;
+                    }
+                    made
+                }
+            };
+        }
+        Ok(dir)
+    }
+
+    fn set_xattrs<F: std::os::fd::AsFd>(&mut self, fd: F, member: &Member) -> anyhow::Result<()> {
+        for (name, value) in &member.xattrs {
+            let kept = match xattr_rule(name, member.kind) {
+                XattrRule::Drop => false,
+                XattrRule::Must => {
+                    dir::set_xattr(&fd, OsStr::from_bytes(name), value)?;
+                    true
+                }
+                // File systems differ in which and how many they store.
+                XattrRule::May => dir::set_xattr(&fd, OsStr::from_bytes(name), value).is_ok(),
+            };
+            self.notes.dropped_xattrs += u64::from(!kept);
+        }
+        Ok(())
+    }
+
+    /// Counts what is written, and looks at the free space now and then.
+    fn account(&mut self, bytes: u64) -> anyhow::Result<()> {
+        self.unchecked_bytes += bytes;
+        self.unchecked_entries += u64::from(bytes == 0);
+        if self.unchecked_bytes < SPACE_CHECK_BYTES && self.unchecked_entries < SPACE_CHECK_ENTRIES
+        {
+            return Ok(());
+        }
+        (self.unchecked_bytes, self.unchecked_entries) = (0, 0);
+        self.check_space()
+    }
+
+    fn check_space(&self) -> anyhow::Result<()> {
+        let space = self.trash.space()?;
+        ensure!(
+            space.bytes >= FREE_BYTES_MIN.min(space.bytes_total / 20),
+            "only {} MiB are free; make room, for example with 'wharf image rm'",
+            space.bytes >> 20
+        );
+        ensure!(
+            space.inodes >= FREE_INODES_MIN.min(space.inodes_total / 20),
+            "only {} inodes are free; make room, for example with 'wharf image rm'",
+            space.inodes
+        );
+        Ok(())
+    }
+}
+
+enum XattrRule {
+    Drop,
+    Must,
+    May,
+}
+
+/// File capabilities must survive or the program does not work; `user.` is the application's own.
+/// Everything else belongs to the host's security modules or to overlayfs (hostile-inputs T9, T13).
+fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
+    const NAME_BYTES_MAX: usize = 255;
+    if name == b"security.capability" && kind == MemberKind::File {
+        return XattrRule::Must;
+    }
+    let user = name.starts_with(b"user.") && name.len() > b"user.".len();
+    let overlay = name.starts_with(b"user.overlay.");
+    if user && !overlay && name.len() <= NAME_BYTES_MAX && !name.contains(&0) {
+        XattrRule::May
+    } else {
+        XattrRule::Drop
+    }
+}
+
+fn set_opaque(dir: &Dir) -> anyhow::Result<()> {
+    Ok(dir::set_xattr(dir, OsStr::new(OPAQUE_XATTR), b"y")?)
+}
+
+/// The components of a name, taken relative to the layer's root.
+fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
+    ensure!(
+        path.len() <= PATH_BYTES_MAX,
+        "the name is longer than {PATH_BYTES_MAX} bytes"
+    );
+    ensure!(!path.is_empty(), "the name is empty");
+    let mut components = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => continue,
+            b".." => bail!("the name leads out of the layer with '..'"),
+            _ => components.push(component),
+        }
+        ensure!(
+            component.len() <= 255,
+            "a component of the name is longer than 255 bytes"
+        );
+    }
+    ensure!(
+        components.len() <= DEPTH_MAX,
+        "the name has more than {DEPTH_MAX} components"
+    );
+    Ok(components)
+}
+
+fn joined(components: &[&[u8]]) -> std::path::PathBuf {
+    components
+        .iter()
+        .map(|name| OsStr::from_bytes(name))
+        .collect()
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an unpacked tree must look like, one line for each entry.
+//!
+//! Written once when a layer is unpacked, in an order that depends on nothing but the names; so a
+//! later check writes the lines again and the first difference names the damage (hostile-inputs
+//! S6, S7). Times are left out, because file systems round them.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read as _, Write};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::digest::{Digest, Hashing};
+use super::member::printable;
+use crate::sys::dir::{self, Dir, Entry, Kind};
+use crate::sys::root::{Links, Root};
+
+/// Sums over a tree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Entries, the root included.
+    pub entries: u64,
+    /// Bytes of content of all names of files.
+    pub bytes: u64,
+}
+
+/// Writes a line for each entry of the tree at `path` to `out`; `each_dir` sees each directory
+/// before the next entry is looked at.
+pub fn write(
+    path: &Path,
+    out: &mut dyn Write,
+    each_dir: &mut dyn FnMut(&Dir, Entry) -> anyhow::Result<()>,
+) -> anyhow::Result<Totals> {
+    let root = Root::open_with(path, Links::Refused)?;
+    let mut totals = Totals::default();
+    // Names that are to be visited, the next one last; no recursion, so any depth will do.
+    let mut pending = vec![PathBuf::new()];
+    while let Some(path) = pending.pop() {
+        let shown = || format!("reading '{}'", printable(path.as_os_str().as_bytes()));
+        let dir = Dir::from(root.open_readable_dir(&path).with_context(shown)?);
+        let own = dir.own_entry()?;
+        each_dir(&dir, own)?;
+        totals.entries += 1;
+        let line = Line {
+            entry: own,
+            content: Digest::of(b""),
+            xattrs: digest_xattrs(&dir)?,
+            path: &path,
+        };
+        line.write(out)?;
+        let mut names = dir.names().with_context(shown)?;
+        names.sort_unstable();
+        let first_dir = pending.len();
+        for name in names {
+            let path = path.join(&name);
+            let entry = dir.entry(&name)?.with_context(|| {
+                let path = printable(path.as_os_str().as_bytes());
+                format!("'{path}' vanished while it was read")
+            })?;
+            if entry.kind == Kind::Directory {
+                pending.push(path);
+                continue;
+            }
+            totals.entries += 1;
+            totals.bytes += if entry.kind == Kind::File {
+                entry.size
+            } else {
+                0
+            };
+            let (content, xattrs) = read_content(&dir, &name, entry)
+                .with_context(|| format!("reading '{}'", printable(path.as_os_str().as_bytes())))?;
+            let line = Line {
+                entry,
+                content,
+                xattrs,
+                path: &path,
+            };
+            line.write(out)?;
+        }
+        pending.get_mut(first_dir..).unwrap_or_default().reverse();
+    }
+    Ok(totals)
+}
+
+fn read_content(dir: &Dir, name: &OsStr, entry: Entry) -> anyhow::Result<(Digest, Digest)> {
+    let none = Digest::of(b"");
+    Ok(match entry.kind {
+        Kind::File => {
+            let mut file = dir.open_file(name)?;
+            let mut hash = Hashing::new(io::sink());
+            let mut buffer = [0; 32 << 10];
+            loop {
+                match file.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(n) => hash.write_all(buffer.get(..n).unwrap_or_default())?,
+                    Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                    Err(err) => return Err(err.into()),
+                }
+            }
+            (hash.finish().0, digest_xattrs(&file)?)
+        }
+        Kind::Link => (Digest::of(dir.read_link(name)?.as_bytes()), none),
+        Kind::CharDevice | Kind::BlockDevice => {
+            let (major, minor) = entry.device;
+            (Digest::of(format!("{major}:{minor}").as_bytes()), none)
+        }
+        Kind::Fifo | Kind::Other | Kind::Directory => (none, none),
+    })
+}
+
+/// A digest of the attributes that a layer can set; the host adds others, such as labels.
+fn digest_xattrs<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Digest> {
+    let mut hash = Hashing::new(io::sink());
+    for name in dir::xattr_names(&fd)? {
+        let bytes = name.as_bytes();
+        let ours = bytes == super::extract::OPAQUE_XATTR.as_bytes();
+        if !ours && bytes != b"security.capability" && !bytes.starts_with(b"user.") {
+            continue;
+        }
+        if let Some(value) = dir::xattr(&fd, &name)? {
+            hash.write_all(bytes)?;
+            hash.write_all(format!("\0{}\0", value.len()).as_bytes())?;
+            hash.write_all(&value)?;
+        }
+    }
+    Ok(hash.finish().0)
+}
+
+struct Line<'a> {
+    entry: Entry,
+    content: Digest,
+    xattrs: Digest,
+    path: &'a Path,
+}
+
+impl Line<'_> {
+    /// `KIND MODE UID GID SIZE CONTENT XATTRS PATH`; the path begins with `/`.
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let kind = match self.entry.kind {
+            Kind::File => 'f',
+            Kind::Directory => 'd',
+            Kind::Link => 'l',
+            Kind::CharDevice => 'c',
+            Kind::BlockDevice => 'b',
+            Kind::Fifo => 'p',
+            Kind::Other => 'o',
+        };
+        let size = match self.entry.kind {
+            Kind::File => self.entry.size,
+            // What a directory or a link takes up is the file system's affair.
+            Kind::Directory
+            | Kind::Link
+            | Kind::CharDevice
+            | Kind::BlockDevice
+            | Kind::Fifo
+            | Kind::Other => 0,
+        };
+        let Entry { mode, uid, gid, .. } = self.entry;
+        let (content, xattrs) = (self.content.hex(), self.xattrs.hex());
+        let mut line =
+            format!("{kind} {mode:o} {uid} {gid} {size} {content} {xattrs} /").into_bytes();
+        for byte in self.path.as_os_str().as_bytes() {
+            match byte {
+                b'%' | 0..=b' ' | 0x7f..=0xff => write!(line, "%{byte:02x}")?,
+                byte => line.push(*byte),
+            }
+        }
+        line.push(b'\n');
+        out.write_all(&line)
+    }
+}
+
+/// The path at the end of a line, decoded.
+pub(super) fn path_of(line: &[u8]) -> OsString {
+    let path = line.splitn(8, |byte| *byte == b' ').nth(7);
+    let mut bytes = path.unwrap_or(line).iter();
+    let mut decoded = Vec::new();
+    while let Some(byte) = bytes.next() {
+        let digits = bytes.as_slice().get(..2).map(str::from_utf8);
+        match (byte, digits) {
+            (b'%', Some(Ok(digits))) => {
+                decoded.extend(u8::from_str_radix(digits, 16).ok());
+                bytes.nth(1);
+            }
+            _ => decoded.push(*byte),
+        }
+    }
+    OsString::from_vec(decoded)
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Unpacked layers by diff ID: `layers/HEX/{fs/,facts,layer.json}`.
+//!
+//! A layer is unpacked in a staging directory and moved to its name by whoever commits, after a
+//! flush; so a directory with a diff ID for a name is always whole. `docs/storage.md` has the
+//! order. Nothing here knows manifests or references.
+
+use std::io::{self, BufWriter, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::decode::{self, Compression};
+use super::digest::{Digest, Hashing};
+use super::extract::{Extractor, Notes};
+use super::facts::{self, Totals};
+use super::member::{Members, printable};
+use crate::sys;
+use crate::sys::dir::{self, Dir};
+
+/// Version of `layer.json` and of the facts' lines.
+const VERSION: u32 = 1;
+
+/// Largest `layer.json` that is read.
+const RECORD_BYTES_MAX: u64 = 64 << 10;
+
+/// What is known about an unpacked layer: `layer.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerRecord {
+    version: u32,
+    /// The digest of the layer's plain tar.
+    pub diff_id: Digest,
+    /// Entries of the tree, the root included.
+    pub entries: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Digest of the file `facts`.
+    facts: Digest,
+    /// Whether the layer's root hides all lower layers.
+    pub opaque: bool,
+}
+
+/// A layer that was unpacked into a staging directory.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// What is now in its `layer.json`.
+    pub record: LayerRecord,
+    /// How it was compressed.
+    pub compression: Compression,
+    /// What happened, for warnings.
+    pub notes: Notes,
+}
+
+/// The directory of the layer `diff_id` below `layers`.
+pub fn dir(layers: &Path, diff_id: &Digest) -> PathBuf {
+    layers.join(diff_id.hex())
+}
+
+/// The tree of the layer `diff_id` below `layers`: a lower directory of an overlay.
+pub fn tree(layers: &Path, diff_id: &Digest) -> PathBuf {
+    dir(layers, diff_id).join("fs")
+}
+
+/// Unpacks the layer that `reader` gives, compressed or not, into the new directory `staging`.
+///
+/// Every byte goes into the diff ID, those after the end of the archive too. When `expected` is
+/// not what comes out, nothing is recorded.
+pub fn unpack(
+    reader: impl Read,
+    staging: &Path,
+    expected: Option<&Digest>,
+) -> anyhow::Result<Unpacked> {
+    let fs = staging.join("fs");
+    sys::fs::ensure_dir(&fs, 0o700)?;
+    let decoder = decode::decode(reader).context("decompressing the layer")?;
+    let compression = decoder.compression();
+    let mut members = Members::new(Hashing::new(decoder));
+    let mut extractor = Extractor::new(&fs, staging)?;
+    while let Some(member) = members.read_next()? {
+        extractor.write(&member, &mut members)?;
+    }
+    let (diff_id, _, _) = members.drain()?.finish();
+    if let Some(expected) = expected {
+        ensure!(
+            diff_id == *expected,
+            "the layer's content is {diff_id}, but the image's config says {expected}"
+        );
+    }
+    let (times, notes) = extractor.finish();
+    let facts = staging.join("facts");
+    let (digest, totals) = write_facts(&fs, &facts, &mut |dir, entry| {
+        let (_, inode) = entry.inode;
+        match times.get(&inode) {
+            Some(time) => Ok(dir::set_time(dir, *time)?),
+            None => Ok(()),
+        }
+    })?;
+    let root = Dir::open(&fs)?;
+    let record = LayerRecord {
+        version: VERSION,
+        diff_id,
+        entries: totals.entries,
+        bytes: totals.bytes,
+        facts: digest,
+        opaque: is_opaque(&root)?,
+    };
+    let json = serde_json::to_vec(&record)?;
+    // The whole staging directory is flushed before it becomes visible.
+    let durability = sys::fs::Durability::Memory;
+    sys::fs::write_atomic(&staging.join("layer.json"), &json, 0o600, durability)?;
+    Ok(Unpacked {
+        record,
+        compression,
+        notes,
+    })
+}
+
+fn is_opaque(root: &Dir) -> anyhow::Result<bool> {
+    Ok(dir::xattr(root, super::extract::OPAQUE_XATTR.as_ref())?.is_some())
+}
+
+fn write_facts(
+    fs: &Path,
+    path: &Path,
+    each_dir: &mut dyn FnMut(&Dir, dir::Entry) -> anyhow::Result<()>,
+) -> anyhow::Result<(Digest, Totals)> {
+    let parent = Dir::open(path.parent().unwrap_or(Path::new(".")))?;
+    let file = parent.make_file(path.file_name().unwrap_or_default())?;
+    let mut out = Hashing::new(BufWriter::with_capacity(64 << 10, file));
+    let totals = facts::write(fs, &mut out, each_dir)?;
+    out.flush()?;
+    Ok((out.finish().0, totals))
+}
+
+/// The record of the layer `diff_id`, if it is there and looks whole; its content is not read.
+pub fn load(layers: &Path, diff_id: &Digest) -> anyhow::Result<LayerRecord> {
+    let dir = dir(layers, diff_id);
+    let again = "remove and load the image again";
+    let read = || -> anyhow::Result<LayerRecord> {
+        let bytes = sys::fs::read_limited(&dir.join("layer.json"), RECORD_BYTES_MAX)?;
+        let record: LayerRecord = serde_json::from_slice(&bytes)
+            .with_context(|| format!("'layer.json' is damaged; {again}"))?;
+        ensure!(
+            record.version == VERSION,
+            "'layer.json' has version {}, this wharf knows {VERSION}; {again}",
+            record.version
+        );
+        ensure!(
+            record.diff_id == *diff_id,
+            "'layer.json' belongs to {}; {again}",
+            record.diff_id
+        );
+        let tree = std::fs::symlink_metadata(dir.join("fs"));
+        ensure!(
+            tree.is_ok_and(|tree| tree.is_dir()),
+            "its tree is missing; {again}"
+        );
+        Ok(record)
+    };
+    read().with_context(|| format!("reading layer '{diff_id}'"))
+}
+
+/// Reads every file of the layer and says what is not as it was when it was unpacked; at most
+/// a few findings for a layer.
+pub fn check(layers: &Path, diff_id: &Digest) -> Vec<String> {
+    let mut findings = Vec::new();
+    if let Err(err) = check_into(layers, diff_id, &mut findings) {
+        findings.push(format!("{err:#}"));
+    }
+    findings
+}
+
+fn check_into(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> anyhow::Result<()> {
+    let record = load(layers, diff_id)?;
+    let dir = dir(layers, diff_id);
+    let mut names = sys::fs::list_dir(&dir)?;
+    names.retain(|name| !["facts", "fs", "layer.json"].iter().any(|own| name == own));
+    findings.extend(names.iter().map(|name| {
+        let name = printable(name.as_encoded_bytes());
+        format!("unexpected file '{name}' beside the layer")
+    }));
+    let stored = Dir::open(&dir)?.open_file("facts".as_ref())?;
+    let mut compare = Compare::new(Hashing::new(stored));
+    let totals = facts::write(&dir.join("fs"), &mut compare, &mut |_, _| Ok(()))?;
+    let digest = compare.finish(findings)?;
+    if digest != record.facts {
+        findings.push("the file 'facts' is damaged".to_owned());
+    }
+    let opaque = is_opaque(&Dir::open(&dir.join("fs"))?)?;
+    let (entries, bytes) = (totals.entries, totals.bytes);
+    if (entries, bytes, opaque) != (record.entries, record.bytes, record.opaque) {
+        findings.push("'layer.json' does not agree with the tree".to_owned());
+    }
+    Ok(())
+}
+
+/// Compares what is written to it with a file, and keeps the first lines that differ.
+struct Compare<R> {
+    stored: io::BufReader<R>,
+    line: Vec<u8>,
+    first: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+const LINE_BYTES_MAX: u64 = 64 << 10;
+
+impl<R: Read> Compare<Hashing<R>> {
+    fn new(stored: Hashing<R>) -> Self {
+        Self {
+            stored: io::BufReader::new(stored),
+            line: Vec::new(),
+            first: None,
+        }
+    }
+
+    fn stored_line(&mut self) -> io::Result<Vec<u8>> {
+        use io::BufRead as _;
+        let mut line = Vec::new();
+        (&mut self.stored)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)?;
+        Ok(line)
+    }
+
+    fn finish(mut self, findings: &mut Vec<String>) -> anyhow::Result<Digest> {
+        if self.first.is_none() {
+            let rest = self.stored_line()?;
+            if !rest.is_empty() {
+                self.first = Some((rest, Vec::new()));
+            }
+        }
+        if let Some((stored, found)) = self.first.take() {
+            let (was, is) = (facts::path_of(&stored), facts::path_of(&found));
+            let shown = |line: &[u8], path: &std::ffi::OsStr| {
+                let path = path.as_encoded_bytes();
+                printable(path.strip_suffix(b"\n").unwrap_or(path)).to_owned()
+                    + if line.is_empty() { "(nothing)" } else { "" }
+            };
+            findings.push(if was == is {
+                format!("'{}' is not as it was unpacked", shown(&stored, &was))
+            } else {
+                format!(
+                    "'{}' was unpacked, but '{}' is there",
+                    shown(&stored, &was),
+                    shown(&found, &is)
+                )
+            });
+        }
+        io::copy(&mut self.stored, &mut io::sink())?;
+        Ok(self.stored.into_inner().finish().0)
+    }
+}
+
+impl<R: Read> io::Write for Compare<Hashing<R>> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        for byte in buffer {
+            self.line.push(*byte);
+            if *byte == b'\n' {
+                let found = std::mem::take(&mut self.line);
+                if self.first.is_none() {
+                    let stored = self.stored_line()?;
+                    if stored != found {
+                        self.first = Some((stored, found));
+                    }
+                }
+            }
+        }
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
