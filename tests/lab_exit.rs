@@ -188,7 +188,7 @@ fn requested() -> Vec<Case> {
         ),
         case(
             "stop-at-once",
-            shell(WAIT, "stop_timeout = 0"),
+            shell(WAIT, "stop_signal = \"SIGKILL\""),
             stop,
             "inactive success killed 9 | signal - KILL false",
         ),
