@@ -8,13 +8,21 @@
 use crate::paths::Paths;
 use crate::settings::Settings;
 
+mod bundle;
 pub mod command;
 pub mod env;
 pub mod etc;
+pub mod exit;
+mod handover;
+pub mod hooks;
 pub mod host;
 pub mod outcome;
+mod shell;
 pub mod spec;
+pub mod start;
+mod stdio;
 pub mod user;
+mod volumes;
 
 /// What every step needs to know.
 #[derive(Debug, Clone)]

@@ -5,4 +5,5 @@
 
 pub mod event;
 pub mod kmsg;
+pub mod log;
 pub mod stream;

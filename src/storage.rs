@@ -3,12 +3,12 @@
 //!
 //! Nothing here knows where layers come from (`image`) or what will run on them (`engine`).
 
-pub mod overlay;
-pub mod volume;
 pub mod decode;
 pub mod digest;
 pub mod extract;
 pub mod facts;
 pub mod layer;
 pub mod member;
+pub mod overlay;
 pub mod pax;
+pub mod volume;

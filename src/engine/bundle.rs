@@ -12,13 +12,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::definition::value::{IdOrName, UserRef};
-use crate::definition::{Definition, Notify, Seccomp};
+use crate::definition::{Definition, Notify, Root as RootSource};
+use crate::engine::command::{self, Search};
 use crate::engine::host::HostFacts;
+use crate::engine::spec::mounts::Bind;
 use crate::engine::spec::{self, Device, DeviceKind, Inputs, process, seccomp};
 use crate::engine::start::{Start, upper};
 use crate::engine::user::{self, ResolvedUser};
 use crate::engine::volumes::{self, Site};
-use crate::engine::{command, env, etc, hooks};
+use crate::engine::{env, etc, hooks};
 use crate::image::Config;
 use crate::storage::overlay::Rootfs;
 use crate::sys;
@@ -57,9 +59,14 @@ pub(crate) fn prepare(
     let dir = start.engine.paths.container_runtime(&definition.name);
     let root = Root::open(rootfs.path())?;
     let user = resolve_user(&root, definition, image)?;
-    let hostname = hostname(definition);
+    let hostname = definition
+        .hostname
+        .clone()
+        .unwrap_or_else(|| etc::default_hostname(&definition.name));
     let env = env::merge(&env::Sources {
-        image: image.map(|config| config.env.as_slice()).unwrap_or_default(),
+        image: image
+            .map(|config| config.env.as_slice())
+            .unwrap_or_default(),
         files: env::load_files(&definition.process.env_files)?,
         definition: Some(&definition.process.environment),
         home: user.home.as_deref(),
@@ -82,8 +89,8 @@ pub(crate) fn prepare(
         user: &user,
     };
     let binds = volumes::resolve(&site, image)?;
-    let targets: Vec<&str> = binds.iter().map(|bind| bind.target.as_str()).collect();
-    command::check(&root, &args, &env, &cwd, &targets)?;
+    check_command(definition, &root, &binds, &args, (&env, &cwd))?;
+    env::check_size(&args, &env)?;
     write_etc(definition, &hostname, &dir)?;
     let notify = notify(definition, &dir)?;
     let spec = spec::render(&Inputs {
@@ -102,7 +109,7 @@ pub(crate) fn prepare(
         network_namespace: None,
         notify_dir: notify.as_ref().map(|_| dir.join("notify")),
         init: init(start)?,
-        seccomp_profile: seccomp_profile(definition)?,
+        seccomp_profile: seccomp::load(&definition.security.seccomp)?,
     })?;
     let spec = hooks::precreate(&definition.hooks.precreate, spec)?;
     let json = spec::to_json(&spec)?;
@@ -143,17 +150,46 @@ fn resolve_user(
     user::resolve(root, &user, &process.group_add)
 }
 
-/// The container's host name: as defined, or its name in a host name's characters.
-fn hostname(definition: &Definition) -> String {
-    definition
-        .hostname
-        .clone()
-        .unwrap_or_else(|| definition.name.as_str().replace(['@', '_'], "-"))
+/// Checks that the command can be run, before systemd is told that it has been.
+fn check_command(
+    definition: &Definition,
+    root: &Root,
+    binds: &[Bind],
+    args: &[String],
+    (env, cwd): (&[String], &Path),
+) -> anyhow::Result<()> {
+    let origin = match &definition.root {
+        RootSource::Image(reference) => format!("image '{reference}'"),
+        RootSource::Rootfs(path) => format!("rootfs '{}'", path.display()),
+    };
+    let tmpfs = definition.storage.tmpfs.iter().map(|entry| &entry.target);
+    let targets = binds.iter().map(|bind| &bind.target).chain(tmpfs);
+    let search = Search {
+        root,
+        origin: &origin,
+        path: &env::search_path(env, cwd),
+        cwd,
+        mounts: &targets.map(PathBuf::from).collect::<Vec<_>>(),
+    };
+    let first = args.first().context("the command line is empty")?;
+    Ok(command::check(&search, first)?)
 }
 
 /// resolv.conf, hosts and hostname, which are bound into the container.
 fn write_etc(definition: &Definition, hostname: &str, dir: &Path) -> anyhow::Result<()> {
-    let files = etc::render(definition.network, hostname)?;
+    let network = definition.network;
+    let hosts = match sys::fs::read_to_string(Path::new("/etc/hosts")) {
+        Err(err) if err.is_absent() => String::new(),
+        other => other?,
+    };
+    let files = [
+        ("hostname", etc::render_hostname(hostname)?),
+        ("hosts", etc::render_hosts(hostname, network, &hosts)?),
+        (
+            "resolv.conf",
+            etc::load_resolv_conf(Path::new("/"), network)?,
+        ),
+    ];
     for (name, text) in files {
         sys::fs::write_atomic(&dir.join(name), text.as_bytes(), 0o644, Durability::Memory)?;
     }
@@ -219,16 +255,9 @@ fn init(start: &Start<'_>) -> anyhow::Result<Option<PathBuf>> {
         .iter()
         .find_map(|name| sys::command::find_program(Path::new(name)).ok())
         .map(Some)
-        .context("'init = true' needs catatonit or tini-static: install one, or set init= in wharf.toml")
-}
-
-fn seccomp_profile(
-    definition: &Definition,
-) -> anyhow::Result<Option<oci_spec::runtime::LinuxSeccomp>> {
-    match &definition.security.seccomp {
-        Seccomp::Profile(path) => Ok(Some(seccomp::load(path)?)),
-        Seccomp::Default | Seccomp::Unconfined => Ok(None),
-    }
+        .context(
+            "'init = true' needs catatonit or tini-static: install one, or set init= in wharf.toml",
+        )
 }
 
 /// The signal that systemd will send. `KillSignal=` comes from the definition alone, because the
@@ -238,13 +267,13 @@ fn stop_signal(definition: &Definition, image: Option<&Config>) -> String {
         Some(signal) => return signal.name.clone(),
         None => "SIGTERM",
     };
-    if let Some(asked) = image.and_then(|config| config.stop_signal.as_deref()) {
-        if asked != used {
-            tracing::info!(
-                "the image's stop signal is {asked}, systemd will send {used}: say \
+    if let Some(asked) = image.and_then(|config| config.stop_signal.as_deref())
+        && asked != used
+    {
+        tracing::info!(
+            "the image's stop signal is {asked}, systemd will send {used}: say \
                  'stop_signal = \"{asked}\"' in the definition to use it"
-            );
-        }
+        );
     }
     used.to_owned()
 }

@@ -21,9 +21,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::definition::load::{self, LoadError};
-use crate::definition::{Definition, Root as RootSource};
-use crate::engine::bundle::{self, Bundle};
+use crate::definition::load;
+use crate::definition::{Definition, Propagation, Root as RootSource};
+use crate::engine::bundle;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
@@ -135,8 +135,9 @@ fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &any
 pub fn exit_status(err: &anyhow::Error) -> u8 {
     use crate::engine::command::CommandError;
     match err.downcast_ref::<CommandError>() {
-        Some(command) => command.exit_status(),
-        None => EXIT_ENGINE,
+        Some(CommandError::NotFound(_)) => 127,
+        Some(CommandError::NotExecutable(_)) => 126,
+        Some(CommandError::Lookup(_)) | None => EXIT_ENGINE,
     }
 }
 
@@ -221,14 +222,25 @@ fn mount_rootfs(start: &Start<'_>, layers: &[PathBuf]) -> anyhow::Result<Rootfs>
     let paths = &start.engine.paths;
     let dir = paths.container_runtime(&definition.name);
     sys::fs::ensure_dir(&dir, 0o700)?;
-    let isolation = match definition.shares_mounts() {
-        true => Isolation::Shared,
-        false => Isolation::Slave,
-    };
-    sys::mount::unshare_mounts(&dir, isolation)?;
+    sys::mount::unshare_mounts(&dir, isolation(definition))?;
     match &definition.root {
         RootSource::Rootfs(source) => overlay::bind(paths, &definition.name, source),
         RootSource::Image(_) => overlay::mount(paths, &definition.name, layers, upper(definition)),
+    }
+}
+
+/// What the container mounts in a `shared` volume must reach the host.
+fn isolation(definition: &Definition) -> Isolation {
+    let shared = definition.storage.volumes.iter().any(|volume| {
+        matches!(
+            volume.propagation,
+            Propagation::Shared | Propagation::Rshared
+        )
+    });
+    if shared {
+        Isolation::Shared
+    } else {
+        Isolation::Slave
     }
 }
 

@@ -21,7 +21,7 @@ use crate::sys::root::Root;
 
 /// What volumes are resolved against.
 #[derive(Debug)]
-pub struct Site<'a> {
+pub(super) struct Site<'a> {
     /// Where everything is.
     pub paths: &'a Paths,
     /// The container.
@@ -35,7 +35,7 @@ pub struct Site<'a> {
 }
 
 /// Finds or makes every volume, those of the image that the definition does not mention last.
-pub fn resolve(site: &Site<'_>, image: Option<&Config>) -> anyhow::Result<Vec<Bind>> {
+pub(super) fn resolve(site: &Site<'_>, image: Option<&Config>) -> anyhow::Result<Vec<Bind>> {
     let storage = &site.definition.storage;
     let mut binds = Vec::new();
     for entry in &storage.volumes {
@@ -103,7 +103,11 @@ fn make_mount_points(site: &Site<'_>, binds: &[Bind]) -> anyhow::Result<()> {
     }
     let storage = &site.definition.storage;
     let tmpfs = storage.tmpfs.iter().map(|entry| entry.target.as_str());
-    let targets: Vec<&str> = binds.iter().map(|b| b.target.as_str()).chain(tmpfs).collect();
+    let targets: Vec<&str> = binds
+        .iter()
+        .map(|b| b.target.as_str())
+        .chain(tmpfs)
+        .collect();
     for target in &targets {
         let path = Path::new(target);
         let inside = |other: &&str| path != Path::new(other) && path.starts_with(other);
