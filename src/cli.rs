@@ -5,8 +5,11 @@
 //! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, a variant of [`Command`], one
 //! line in [`run`] and a section of man/wharf.1.md, which `tests/docs.rs` compares with it.
 
+pub mod cat;
+pub mod check;
 pub mod completion;
 pub mod exit;
+pub mod schema;
 pub mod terminal;
 
 use std::io;
@@ -56,7 +59,10 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Cat(cat::Args),
+    Check(check::Args),
     Completion(completion::Args),
+    Schema(schema::Args),
 }
 
 /// What a verb works on.
@@ -159,9 +165,11 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         return completion::run(args);
     }
     let context = Context::new(&cli.global)?;
-    let _ = &context;
     match &cli.command {
+        Command::Cat(args) => cat::run(args, &context.paths),
+        Command::Check(args) => check::run(args, &context.paths),
         Command::Completion(args) => completion::run(args),
+        Command::Schema(args) => schema::run(args),
     }
 }
 

@@ -17,6 +17,7 @@ mod handover;
 pub mod hooks;
 pub mod host;
 pub mod outcome;
+pub mod payload;
 mod shell;
 pub mod spec;
 pub mod start;

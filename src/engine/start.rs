@@ -89,15 +89,16 @@ pub(crate) struct Start<'a> {
 ///
 /// # Errors
 ///
-/// What the start failed with; it is in the journal and in `STATUS=` already where there is a
-/// service manager. [`exit_status`] tells the status to exit with.
+/// In a person's shell, what the start failed with; [`exit_status`] tells the status to exit with.
+/// Under a service manager the error is told where people look, and its status is returned.
 pub fn foreground(engine: &Engine, name: &ContainerName) -> anyhow::Result<u8> {
-    let notifier = Notifier::from_env()?;
-    let result = run(engine, name, notifier.as_ref());
-    if let (Err(err), Some(notifier)) = (&result, &notifier) {
-        give_up(engine, name, notifier, err);
-    }
-    result
+    let Some(notifier) = Notifier::from_env()? else {
+        return run(engine, name, None);
+    };
+    run(engine, name, Some(&notifier)).or_else(|err| {
+        give_up(engine, name, &notifier, &err);
+        Ok(exit_status(&err))
+    })
 }
 
 /// Tells everybody who looks why there is no container. Nothing here may hide the error itself.
@@ -164,7 +165,9 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     };
     let rootfs = mount_rootfs(&start, &layers)?;
     start.stopwatch.lap("mount");
-    let bundle = bundle::prepare(&start, &rootfs, image.as_ref().map(|image| &image.config))?;
+    // A directory of the host has no configuration.
+    let config = image.map(|image| image.config).unwrap_or_default();
+    let bundle = bundle::prepare(&start, &rootfs, &config)?;
     start.stopwatch.lap("bundle");
     // The lock is held until the container runs, and in a person's shell until it has ended.
     match notifier {

@@ -32,3 +32,11 @@ pub fn event(event: Event, name: &ContainerName, message: &str, fields: &[(&str,
         tracing::debug!("writing a journal event, ignoring: {err}");
     }
 }
+
+/// Tells people something about the unit that this process belongs to, at *notice*.
+pub fn note(message: &str) {
+    let fields = [("SYSLOG_IDENTIFIER", "wharf")];
+    if let Err(err) = journal_send(Priority::Notice, message, fields.into_iter()) {
+        tracing::debug!("writing to the journal, ignoring: {err}");
+    }
+}
