@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, Suite, text};
+use crate::lab::{Lab, Suite, source, text};
+use wharf::sys::command::Command;
 
 /// The image of [`prepare`]: a static busybox with all its applets.
 pub(crate) const IMAGE: &str = "localhost/busybox:latest";
@@ -102,4 +103,40 @@ pub(crate) fn leftovers(lab: &Lab) -> String {
         systemctl list-jobs --no-legend
         lslocks --noheadings --output PATH | grep '^/run/wharf' || true
         ip netns list")
+}
+
+/// The image of [`load_nginx`]: Debian's nginx and socat, a shell, nginx's logs linked to the
+/// standard streams as in the official image.
+pub(crate) const NGINX: &str = "localhost/nginx:latest";
+
+/// Makes and loads [`NGINX`] of programs of the lab. nginx listens on port 8080.
+pub(crate) fn load_nginx(lab: &Lab) {
+    lab.write(
+        "/var/tmp/nginx/etc/nginx.conf",
+        "user www-data; daemon off; pid /run/nginx.pid; error_log /var/log/nginx/error.log notice;
+         worker_processes 1; events {}
+         http { access_log /var/log/nginx/access.log;
+                server { listen 8080; root /srv; } }",
+    );
+    lab.ok(
+        "cd /var/tmp/nginx; mkdir -p bin dev proc sys run tmp srv var/log/nginx var/lib/nginx
+         for program in /usr/sbin/nginx /usr/bin/socat; do
+             cp --parents --dereference $program $(ldd $program | grep -o '/[^ ]*') .
+         done
+         cp /bin/busybox bin/; for applet in sh cat echo printf sleep touch; do ln -s busybox bin/$applet; done
+         echo '<h1>works</h1>' >srv/index.html
+         printf '%s\\n' root:x:0:0::/:/bin/sh www-data:x:33:33::/srv:/bin/false >etc/passwd
+         printf '%s\\n' root:x:0: www-data:x:33: >etc/group
+         ln -s /dev/stdout var/log/nginx/access.log; ln -s /dev/stderr var/log/nginx/error.log",
+    );
+    Command::new(source().join("tests/lab/mkimage"))
+        .args(["build", "--name", NGINX, "--format", "docker-archive"])
+        .args(["--cmd", r#"["/usr/sbin/nginx", "-c", "/etc/nginx.conf"]"#])
+        .arg("--layer")
+        .arg(lab.path("/var/tmp/nginx"))
+        .arg("--output")
+        .arg(lab.path("/var/tmp/nginx.tar"))
+        .run()
+        .unwrap();
+    lab.ok("wharf image load /var/tmp/nginx.tar");
 }
