@@ -50,10 +50,12 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 /// Runs are counted backwards, as `logs --run` takes them.
 fn numbered(runs: &[Entry]) -> impl Iterator<Item = (String, &Entry)> {
     let count = runs.len();
-    runs.iter().enumerate().map(move |(index, run)| {
-        let number = index + 1;
-        (format!("-{}", count - number), run)
-    })
+    runs.iter()
+        .enumerate()
+        .map(move |(index, run)| match count - index - 1 {
+            0 => ("0".to_owned(), run),
+            back => (format!("-{back}"), run),
+        })
 }
 
 fn outcomes(runs: &[Entry]) -> Table {
