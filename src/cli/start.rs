@@ -7,6 +7,8 @@
 use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::jobs::{self, Names};
+use crate::engine::{Engine, start};
+use crate::name::ContainerName;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,11 +31,25 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
     let names = &args.names.names;
     if args.foreground {
-        return Err(Exit::usage("'--foreground' is not part of this build").into());
+        let [name] = names.as_slice() else {
+            return Err(Exit::usage("'--foreground' takes one container").into());
+        };
+        return Ok(ExitStatus::Payload(foreground(context, name)));
     }
     let manager = jobs::connect(context)?;
     jobs::refresh(context, &manager, names)?;
     jobs::run_all(context, &manager, (names, None), |container, jobs| {
         container.queue_start(jobs)
+    })
+}
+
+/// Becomes the engine. The exit status of a failure is the engine's to choose: who looks at a
+/// container's exit code must be able to tell wharf's failure from the payload's.
+fn foreground(context: &Context, name: &ContainerName) -> u8 {
+    let result =
+        Engine::new(context.paths.clone()).and_then(|engine| start::foreground(&engine, name));
+    result.unwrap_or_else(|err| {
+        jobs::note(&format!("{err:#}"));
+        start::exit_status(&err)
     })
 }
