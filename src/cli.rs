@@ -13,6 +13,7 @@ pub mod daemon_reload;
 pub mod events;
 pub mod exit;
 pub mod history;
+pub mod image;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
@@ -80,9 +81,6 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Cleanup(cleanup::Args),
-    Cat(cat::Args),
-    Check(check::Args),
     Start(start::Args),
     Stop(stop::Args),
     Restart(restart::Args),
@@ -98,9 +96,13 @@ enum Command {
     History(history::Args),
     Events(events::Args),
     Rm(rm::Args),
-    DaemonReload(daemon_reload::Args),
-    Completion(completion::Args),
+    Image(image::Args),
+    Check(check::Args),
+    Cat(cat::Args),
     Schema(schema::Args),
+    DaemonReload(daemon_reload::Args),
+    Cleanup(cleanup::Args),
+    Completion(completion::Args),
 }
 
 /// What a verb works on.
@@ -225,6 +227,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Events(args) => events::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),
+        Command::Image(args) => image::run(&context, args),
     }
 }
 
