@@ -9,6 +9,7 @@ pub mod command;
 pub mod env;
 pub mod etc;
 pub mod host;
+mod links;
 pub mod payload;
 pub mod spec;
 pub mod user;
