@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::definition::keys::Key;
 use crate::definition::value::{
     Bytes, Capability, DevicePath, EnvFile, GroupRef, IoLimit, Reload, Rlimit, Signal, Ulimit,
@@ -20,10 +22,12 @@ use crate::name::{ContainerName, UnitName};
 
 mod directive;
 mod fragment;
+pub mod graph;
 pub mod keys;
 pub mod load;
-mod merge;
+pub mod merge;
 pub mod problem;
+pub mod schema;
 mod take;
 mod unknown;
 mod validate;
@@ -494,7 +498,7 @@ pub enum RateLimit {
 pub enum Network {
     /// The host's network namespace.
     Host,
-    /// An own namespace with nothing but a loopback that is down.
+    /// An own namespace with nothing but its loopback, and no name servers.
     None,
     /// An own namespace with loopback.
     #[default]
@@ -519,7 +523,7 @@ pub struct Hooks {
 }
 
 /// One hook: `{ path = "/x", args = […], env = […], timeout = "10s" }`, or just the path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// Absolute host path.
     pub path: PathBuf,

@@ -1,15 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What wharf does with a container: start, hand over, clean up.
+//! What wharf does: start a container, clean up after it, tell its state.
 //!
-//! The only layer that combines image, storage, runtime and systemd. What can be decided without
-//! touching the machine is a pure function ([`spec`], [`env`], [`etc`]) and golden-tested; the
-//! rest is steps, each of which is undone when a later one fails.
+//! Only this layer combines two backends. What can be decided without touching the machine is a
+//! pure function ([`spec`], [`outcome`]) and golden-tested; the rest is steps. [`Engine`] is the
+//! context that the steps share; it owns nothing that has to be closed.
 
+use crate::paths::Paths;
+use crate::settings::Settings;
+
+mod bundle;
 pub mod command;
+pub mod definitions;
 pub mod env;
 pub mod etc;
+pub mod exit;
+mod handover;
+pub mod hooks;
 pub mod host;
+pub mod lifecycle;
 mod links;
+pub mod listing;
+pub mod outcome;
 pub mod payload;
+pub mod removal;
+mod shell;
 pub mod spec;
+pub mod start;
+pub mod status;
+mod stdio;
 pub mod user;
+mod volumes;
+pub mod wait;
+
+/// What every step needs to know.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// Where everything is.
+    pub paths: Paths,
+    /// `wharf.toml`.
+    pub settings: Settings,
+}
+
+impl Engine {
+    /// The engine for these paths, with the settings found there.
+    ///
+    /// # Errors
+    ///
+    /// A settings file that cannot be read.
+    pub fn new(paths: Paths) -> anyhow::Result<Self> {
+        let settings = Settings::load(&paths)?;
+        Ok(Self { paths, settings })
+    }
+}

@@ -6,19 +6,26 @@
 //! 1. front ends: [`cli`], [`generator`], [`relay`]
 //! 2. what we do: [`engine`]
 //! 3. what we use: [`image`], [`storage`], [`runtime`], [`systemd`], [`journal`], [`state`],
-//!    [`history`]; siblings do not import each other, except image → storage
+//!    [`history`]; siblings do not import each other, except image → storage, history → state
 //! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`name`], [`paths`]
 //! 5. kernel: [`sys`], the only place for `unsafe`, raw descriptors and libc
 //!
 //! `docs/architecture.md` tells the same with the reasons.
 
+pub mod cli;
 pub mod definition;
 pub mod engine;
+pub mod generator;
 pub mod history;
 pub mod image;
+pub mod journal;
 pub mod name;
 pub mod paths;
+pub mod relay;
+pub mod runtime;
 pub mod settings;
 pub mod state;
 pub mod storage;
 pub mod sys;
+pub mod systemd;
+pub mod unitfile;

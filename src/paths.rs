@@ -102,6 +102,12 @@ impl Paths {
         self.runtime.join("containers").join(name.as_str())
     }
 
+    /// What `start` says when it gives up, for `cleanup` to write down: `/run/wharf/failures/NAME`.
+    /// Beside the run-time directory, which a start that fails removes.
+    pub fn container_failure(&self, name: &ContainerName) -> PathBuf {
+        self.runtime.join("failures").join(name.as_str())
+    }
+
     /// The lock of one container, never unlinked: `/run/wharf/locks/NAME`.
     pub fn container_lock(&self, name: &ContainerName) -> PathBuf {
         self.runtime.join("locks").join(name.as_str())

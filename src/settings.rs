@@ -19,7 +19,7 @@ pub struct Settings {
     /// crun, runc that is there.
     pub runtime: Option<PathBuf>,
     /// `init`: the program put into containers with `init = true`. Defaults to the first of
-    /// catatonit, tini that is there.
+    /// catatonit, tini-static that is there.
     pub init: Option<PathBuf>,
 }
 

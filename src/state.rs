@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::Hook;
 use crate::name::{ContainerId, ContainerName};
 use crate::paths::Paths;
 use crate::sys;
@@ -48,6 +49,15 @@ pub struct RunRecord {
     pub env: Vec<String>,
     /// The stop signal, a name of signal(7).
     pub stop_signal: String,
+    /// `SYSLOG_IDENTIFIER=` of its lines.
+    pub identifier: String,
+    /// Journal priority of standard error's lines, 0 to 7.
+    pub stderr_priority: u8,
+    /// Whether a small init of ours is PID 1.
+    pub init: bool,
+    /// The hooks that `cleanup` runs: those of the definition that was started, whatever it has
+    /// become since.
+    pub poststop: Vec<Hook>,
     /// `memory.events` oom_kill of the unit's cgroup before the start.
     pub oom_kills_before: u64,
     /// Durations of the start's phases, in microseconds, in order.

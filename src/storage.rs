@@ -9,4 +9,6 @@ pub mod extract;
 pub mod facts;
 pub mod layer;
 pub mod member;
+pub mod overlay;
 pub mod pax;
+pub mod volume;

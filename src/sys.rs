@@ -3,10 +3,18 @@
 //!
 //! Callers get owned descriptors and an [`Error`] that prints the call with its operands.
 
+pub mod cgroup;
 pub mod command;
+pub mod console;
 pub mod dir;
 pub mod fs;
+pub mod handover;
+pub mod mount;
+pub mod pipe;
+pub mod process;
 pub mod root;
+pub mod socket;
+pub mod terminal;
 
 use std::io;
 

@@ -107,7 +107,8 @@ pub(crate) fn scalar_text<'v>(value: &'v DeValue<'_>) -> Option<Cow<'v, str>> {
     }
 }
 
-fn integer(value: &DeValue<'_>) -> Option<i64> {
+/// A whole number that fits.
+pub(crate) fn integer(value: &DeValue<'_>) -> Option<i64> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
@@ -185,6 +186,11 @@ impl<'e> Taker<'_, 'e> {
             }
             Takes::Map(form, _) => match scalar_text(value) {
                 Some(text) => self.take_pair(&text),
+                // "net.core.x = 1" in TOML is a table in a table.
+                None if matches!(value, DeValue::Table(_)) => Err(self.fault(format!(
+                    "expected {}; a name with dots in it must be quoted",
+                    form.words
+                ))),
                 None => Err(self.fault(format!("expected {}", form.words))),
             },
             Takes::Ulimits(_) => self.take_ulimit(value),

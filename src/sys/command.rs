@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Running a program to its end.
+//! Running a program to its end, or while its output is read ([`stream`]).
 //!
 //! The only place that spawns: standard error is captured for the error message, output is
 //! bounded, argv is traced, and a deadline kills the whole process group.
@@ -7,12 +7,16 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command as StdCommand, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{Error, Result};
+
+pub mod stream;
 
 /// Most that is kept of a program's standard output or error: 1 MiB. The rest is read and dropped,
 /// so that the program does not block.
@@ -25,6 +29,35 @@ pub struct Command {
     stdin: Option<Vec<u8>>,
     deadline: Option<Duration>,
     own_output: bool,
+}
+
+/// Finds a program as execvp(3) would: on PATH, unless the name holds a '/'.
+///
+/// # Errors
+///
+/// `NotFound` when there is none.
+pub fn find_program(name: &Path) -> Result<PathBuf> {
+    let absent = || {
+        let call = format!("exec({:?})", name.display());
+        Error::new(
+            call,
+            io::Error::new(io::ErrorKind::NotFound, "no such program"),
+        )
+    };
+    let is_program = |path: &Path| {
+        let metadata = std::fs::metadata(path);
+        metadata.is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if name.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return is_program(name).then(|| name.to_owned()).ok_or_else(absent);
+    }
+    // systemd's own default, for a caller without PATH.
+    let path = std::env::var_os("PATH")
+        .unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|candidate| is_program(candidate))
+        .ok_or_else(absent)
 }
 
 /// What a program left.
@@ -45,6 +78,11 @@ impl Command {
         inner.stdin(Stdio::null());
         // A group of its own, so that a deadline reaches its children too.
         inner.process_group(0);
+        // What the service manager told us is not for children: an OCI runtime that sees
+        // NOTIFY_SOCKET waits for the container to say READY.
+        for key in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE"] {
+            inner.env_remove(key);
+        }
         Self {
             inner,
             stdin: None,

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -132,6 +133,22 @@ pub fn ensure_dir(path: &Path, mode: u32) -> Result<()> {
         .map_err(|err| Error::new(call("mkdir", path), err))
 }
 
+/// Makes `path` a symbolic link to `target`, in one rename if it is something else already.
+pub fn ensure_symlink(target: &Path, path: &Path) -> Result<()> {
+    match std::os::unix::fs::symlink(target, path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other.map_err(|err| Error::new(call("symlink", path), err)),
+    }
+    if fs::read_link(path).is_ok_and(|found| found == target) {
+        return Ok(());
+    }
+    let temporary = temporary_name(path);
+    remove_file(&temporary)?;
+    std::os::unix::fs::symlink(target, &temporary)
+        .map_err(|err| Error::new(call("symlink", &temporary), err))?;
+    fs::rename(&temporary, path).map_err(|err| Error::new(call("rename", path), err))
+}
+
 /// Removes a file; absent is success.
 pub fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -164,6 +181,56 @@ pub fn list_dir(path: &Path) -> Result<Vec<OsString>> {
         .map_err(|err| Error::new(call("readdir", path), err))?;
     names.sort();
     Ok(names)
+}
+
+/// A named FIFO, open at both ends, close-on-exec.
+#[derive(Debug)]
+pub struct Fifo {
+    /// Does not block.
+    pub reader: OwnedFd,
+    /// Blocks when the FIFO is full.
+    pub writer: OwnedFd,
+}
+
+/// Makes a FIFO that only its owner can open, and opens both ends.
+pub fn make_fifo(path: &Path) -> Result<Fifo> {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)
+        .map_err(|err| Error::new(call("mkfifo", path), err))?;
+    // The read end first: a write end cannot be opened without waiting until there is one.
+    let reader = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|err| Error::new(call("open", path), err))?;
+    let writer = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(|err| Error::new(call("open", path), err))?;
+    Ok(Fifo {
+        reader: reader.into(),
+        writer: writer.into(),
+    })
+}
+
+/// A pipe, close-on-exec: read end, write end.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|err| Error::new("pipe2()", err))
+}
+
+/// /dev/null, for reading and writing.
+pub fn open_null() -> Result<OwnedFd> {
+    let path = Path::new("/dev/null");
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.map(OwnedFd::from)
+        .map_err(|err| Error::new(call("open", path), err))
+}
+
+/// Another descriptor of the same open file, close-on-exec.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    fd.try_clone_to_owned()
+        .map_err(|err| Error::new("fcntl(F_DUPFD_CLOEXEC)", err))
 }
 
 /// A kernel lock on a file; held until dropped, gone with the process, never stale.
@@ -238,6 +305,17 @@ mod tests {
                 .unwrap_err()
                 .is_absent()
         );
+    }
+
+    #[test]
+    fn links_are_made_kept_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        for target in ["/a", "/a", "/b"] {
+            ensure_symlink(Path::new(target), &path).unwrap();
+            assert_eq!(fs::read_link(&path).unwrap(), Path::new(target));
+        }
+        assert_eq!(list_dir(dir.path()).unwrap(), ["link"]);
     }
 
     #[test]

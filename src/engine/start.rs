@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `wharf start --foreground`: the steps from a definition to a container that systemd supervises.
+//!
+//! 1. load the definition, lock the container, reclaim what an earlier run left
+//! 2. resolve the image
+//! 3. move to `engine` in the unit's cgroup; the payload will live in `payload` beside it
+//! 4. mount the root file system in a private mount namespace
+//! 5. user, environment, volumes, files of the run-time directory
+//! 6. render config.json, run the precreate hooks
+//! 7. make the standard streams, create the container
+//! 8. `MAINPID=`, and wait until systemd has adopted it; write the run-time record
+//! 9. `READY=1`, then let the program run
+//! 10. become the relay, or end
+//!
+//! When a step fails, its error goes to `STATUS=`, to the journal and to the exit history, and
+//! [`exit::reclaim`] removes whatever the steps before it made. Without a service manager
+//! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`](super::shell)'s.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::definition::load;
+use crate::definition::{Definition, Propagation, Root as RootSource};
+use crate::engine::bundle;
+use crate::engine::{Engine, exit, handover, shell};
+use crate::image::Image;
+use crate::image::store::Store;
+use crate::journal::event::Event;
+use crate::journal::log;
+use crate::name::{ContainerId, ContainerName};
+use crate::runtime::Runtime;
+use crate::state::{ImageRecord, Phase};
+use crate::storage::overlay::{self, Rootfs, Upper};
+use crate::sys;
+use crate::sys::cgroup::Cgroup;
+use crate::sys::mount::Isolation;
+use crate::systemd::notify::Notifier;
+
+/// Exit status of a start that wharf could not make; 126 and 127 as in a shell.
+pub const EXIT_ENGINE: u8 = 125;
+
+/// Time stamps of the phases.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    last: Instant,
+    phases: Vec<Phase>,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            last: Instant::now(),
+            phases: Vec::new(),
+        }
+    }
+
+    /// Ends the phase `name`.
+    pub(crate) fn lap(&mut self, name: &str) {
+        let now = Instant::now();
+        self.phases.push(Phase {
+            name: name.to_owned(),
+            micros: u64::try_from((now - self.last).as_micros()).unwrap_or(u64::MAX),
+        });
+        self.last = now;
+    }
+
+    pub(crate) fn into_phases(self) -> Vec<Phase> {
+        self.phases
+    }
+}
+
+/// What the steps make and the later ones need.
+#[derive(Debug)]
+pub(crate) struct Start<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) definition: Definition,
+    pub(crate) id: ContainerId,
+    pub(crate) runtime: Runtime,
+    /// The payload's cgroup, below the unit's or below the one of a person's shell.
+    pub(crate) payload: Cgroup,
+    pub(crate) image: ImageRecord,
+    pub(crate) stopwatch: Stopwatch,
+}
+
+/// Starts the container and becomes its relay, or stays with it in a person's shell. Returns the
+/// status to exit with.
+///
+/// # Errors
+///
+/// In a person's shell, what the start failed with; [`exit_status`] tells the status to exit with.
+/// Under a service manager the error is told where people look, and its status is returned.
+pub fn foreground(engine: &Engine, name: &ContainerName) -> anyhow::Result<u8> {
+    let Some(notifier) = Notifier::from_env()? else {
+        return run(engine, name, None);
+    };
+    run(engine, name, Some(&notifier)).or_else(|err| {
+        give_up(engine, name, &notifier, &err);
+        Ok(exit_status(&err))
+    })
+}
+
+/// Tells everybody who looks why there is no container. Nothing here may hide the error itself.
+fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &anyhow::Error) {
+    let message = format!("{err:#}");
+    // First, because killing the payload, once it is the main process, ends this process too.
+    let path = engine.paths.container_failure(name);
+    let written = path
+        .parent()
+        .map_or(Ok(()), |dir| sys::fs::ensure_dir(dir, 0o700))
+        .and_then(|()| {
+            let memory = sys::fs::Durability::Memory;
+            sys::fs::write_atomic(&path, message.as_bytes(), 0o600, memory)
+        });
+    if let Err(err) = written {
+        tracing::warn!("writing why the start failed, ignoring: {err}");
+    }
+    if let Err(err) = notifier.status(&message) {
+        tracing::warn!("{err:#}, ignoring");
+    }
+    log::event(
+        Event::EngineFailed,
+        name,
+        &format!("Container '{name}' was not started: {message}"),
+        &[],
+    );
+    let reclaimed = exit::lock(engine, name).and_then(|_lock| exit::reclaim(engine, name));
+    if let Err(err) = reclaimed {
+        tracing::warn!("{err:#}, ignoring; the next start tries again");
+    }
+}
+
+/// The exit status that a failed start ends with: 127 and 126 when the command is not there or
+/// cannot be executed, else [`EXIT_ENGINE`].
+pub fn exit_status(err: &anyhow::Error) -> u8 {
+    use crate::engine::command::CommandError;
+    match err.downcast_ref::<CommandError>() {
+        Some(CommandError::NotFound(_)) => 127,
+        Some(CommandError::NotExecutable(_)) => 126,
+        Some(CommandError::Lookup(_)) | None => EXIT_ENGINE,
+    }
+}
+
+fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<u8> {
+    let mut stopwatch = Stopwatch::start();
+    let definition = load::load(&engine.paths, name)?;
+    let lock = exit::lock(engine, name)?;
+    if notifier.is_none() && exit::is_running(engine, name) {
+        anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
+    }
+    exit::reclaim(engine, name).context("reclaiming what an earlier run left")?;
+    stopwatch.lap("load");
+    let (layers, image) = resolve_image(engine, &definition)?;
+    stopwatch.lap("image");
+    let payload = enter_cgroup(name, notifier)?;
+    let mut start = Start {
+        engine,
+        id: exit::container_id(name)?,
+        runtime: Runtime::find(&engine.settings, &engine.paths)?,
+        payload,
+        image: record_of(&definition, image.as_ref()),
+        definition,
+        stopwatch,
+    };
+    let rootfs = mount_rootfs(&start, &layers)?;
+    start.stopwatch.lap("mount");
+    // A directory of the host has no configuration.
+    let config = image.map(|image| image.config).unwrap_or_default();
+    let bundle = bundle::prepare(&start, &rootfs, &config)?;
+    start.stopwatch.lap("bundle");
+    // The lock is held until the container runs, and in a person's shell until it has ended.
+    match notifier {
+        Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
+        None => shell::stay(start, &bundle, rootfs),
+    }
+}
+
+/// Step 2: the layers, lowest first, and the image.
+fn resolve_image(
+    engine: &Engine,
+    definition: &Definition,
+) -> anyhow::Result<(Vec<PathBuf>, Option<Image>)> {
+    match &definition.root {
+        RootSource::Image(reference) => {
+            let image = Store::open(&engine.paths)?.resolve(reference)?;
+            Ok((image.layers.clone(), Some(image)))
+        }
+        RootSource::Rootfs(_) => Ok((Vec::new(), None)),
+    }
+}
+
+fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
+    match (&definition.root, image) {
+        (RootSource::Rootfs(path), _) => ImageRecord::Rootfs(path.clone()),
+        (RootSource::Image(reference), image) => ImageRecord::Image {
+            reference: reference.clone(),
+            digest: image.map(|image| image.digest.clone()).unwrap_or_default(),
+        },
+    }
+}
+
+/// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
+/// the container then finds the unit's limits, those that `systemctl set-property` changes, at
+/// the root of its /sys/fs/cgroup.
+fn enter_cgroup(name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<Cgroup> {
+    let own = Cgroup::own().context("finding the control group of this process")?;
+    if notifier.is_none() {
+        // A session's group is shared by whatever else the person runs.
+        return Ok(own.child(&format!("wharf-{name}")));
+    }
+    sys::mount::unshare_cgroup()?;
+    let engine = own.child("engine");
+    engine.ensure()?;
+    // No inner processes: DelegateSubgroup= would do this, from systemd 254 on.
+    engine
+        .enter()
+        .context("moving to the engine's control group")?;
+    Ok(own.child(exit::PAYLOAD))
+}
+
+/// Step 4.
+fn mount_rootfs(start: &Start<'_>, layers: &[PathBuf]) -> anyhow::Result<Rootfs> {
+    let definition = &start.definition;
+    let paths = &start.engine.paths;
+    let dir = paths.container_runtime(&definition.name);
+    sys::fs::ensure_dir(&dir, 0o700)?;
+    sys::mount::unshare_mounts(&dir, isolation(definition))?;
+    match &definition.root {
+        RootSource::Rootfs(source) => overlay::bind(paths, &definition.name, source),
+        RootSource::Image(_) => overlay::mount(paths, &definition.name, layers, upper(definition)),
+    }
+}
+
+/// What the container mounts in a `shared` volume must reach the host.
+fn isolation(definition: &Definition) -> Isolation {
+    let shared = definition.storage.volumes.iter().any(|volume| {
+        matches!(
+            volume.propagation,
+            Propagation::Shared | Propagation::Rshared
+        )
+    });
+    if shared {
+        Isolation::Shared
+    } else {
+        Isolation::Slave
+    }
+}
+
+/// What becomes of what the container writes.
+pub(crate) fn upper(definition: &Definition) -> Upper {
+    match (definition.storage.read_only, definition.storage.persist) {
+        (true, _) => Upper::Memory,
+        (false, true) => Upper::Persistent,
+        (false, false) => Upper::Ephemeral,
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mounts and mount namespaces.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::thread::UnshareFlags;
+
+use super::{Error, Result};
+
+/// Most layers an overlay is mounted from. mount(2) copies one page of options, and a layer takes
+/// at most 19 bytes of it as `/proc/self/fd/NNN:`.
+pub const OVERLAY_LAYERS_MAX: usize = 200;
+
+/// What of the host's mounts the private namespace stays connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Mounts of the host appear in the namespace, never the other way (`rslave`).
+    Slave,
+    /// As before the call, but for the mount that holds this process's work: what the container
+    /// mounts in a `shared` volume must appear on the host.
+    Shared,
+}
+
+/// Gives this process a mount namespace of its own in which mounts below `work` stay private.
+pub fn unshare_mounts(work: &Path, isolation: Isolation) -> Result<()> {
+    unshare(UnshareFlags::NEWNS, "CLONE_NEWNS")?;
+    let (target, flags) = match isolation {
+        Isolation::Slave => (
+            PathBuf::from("/"),
+            MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
+        ),
+        Isolation::Shared => (mount_point(work)?, MountPropagationFlags::PRIVATE),
+    };
+    rustix::mount::mount_change(&target, flags)
+        .map_err(|err| Error::new(format!("mount({:?}, {flags:?})", target.display()), err))
+}
+
+/// Makes the group this process is in the root of a cgroup namespace of its own.
+pub fn unshare_cgroup() -> Result<()> {
+    unshare(UnshareFlags::NEWCGROUP, "CLONE_NEWCGROUP")
+}
+
+fn unshare(flags: UnshareFlags, name: &str) -> Result<()> {
+    // SAFETY: of the flags only CLONE_FILES and CLONE_FS could surprise other threads; neither is
+    // passed here, and CLONE_NEWNS unshares the file system attributes of this thread alone.
+    #[expect(unsafe_code, reason = "rustix marks unshare unsafe for CLONE_FILES")]
+    let result = unsafe { rustix::thread::unshare_unsafe(flags) };
+    result.map_err(|err| Error::new(format!("unshare({name})"), err))
+}
+
+/// The mount point that `path` lies below: the deepest parent whose device differs.
+fn mount_point(path: &Path) -> Result<PathBuf> {
+    let device = |path: &Path| {
+        std::fs::metadata(path)
+            .map(|metadata| metadata.dev())
+            .map_err(|err| Error::new(format!("stat({:?})", path.display()), err))
+    };
+    let wanted = device(path)?;
+    let mut point = path.to_owned();
+    while let Some(parent) = point.parent() {
+        if device(parent)? != wanted {
+            break;
+        }
+        point = parent.to_owned();
+    }
+    Ok(point)
+}
+
+/// Mounts an overlay of `layers`, lowest first, on `target`, with `upper` and `work` on top.
+pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    let opened = layers
+        .iter()
+        .map(|layer| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(layer, flags, Mode::empty())
+                .map_err(|err| Error::new(format!("open({:?})", layer.display()), err))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    // Layer paths are long and one page of options is all there is, so layers go by descriptor.
+    let lower: Vec<String> = opened
+        .iter()
+        .rev()
+        .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .collect();
+    let mut options = format!("lowerdir={},upperdir=", lower.join(":")).into_bytes();
+    options.extend(escape_option(upper));
+    options.extend(b",workdir=");
+    options.extend(escape_option(work));
+    // What an image says about redirects must not reach out of its layers (hostile-inputs T9).
+    options.extend(b",redirect_dir=nofollow,metacopy=off,index=off");
+    let call = format!(
+        "mount(\"overlay\", {:?}, {} layers)",
+        target.display(),
+        layers.len()
+    );
+    let options = CString::new(options).map_err(|err| Error::new(&call, err))?;
+    rustix::mount::mount(
+        "overlay",
+        target,
+        "overlay",
+        MountFlags::NODEV,
+        options.as_c_str(),
+    )
+    .map_err(|err| Error::new(call, err))
+}
+
+/// Escapes what separates overlay options and directories.
+fn escape_option(path: &Path) -> Vec<u8> {
+    path.as_os_str()
+        .as_bytes()
+        .iter()
+        .flat_map(|&byte| match byte {
+            b',' | b':' | b'\\' => vec![b'\\', byte],
+            _ => vec![byte],
+        })
+        .collect()
+}
+
+/// Binds `source` and what is mounted below it on `target`.
+pub fn bind(source: &Path, target: &Path) -> Result<()> {
+    rustix::mount::mount_bind_recursive(source, target).map_err(|err| {
+        let call = format!(
+            "mount({:?}, {:?}, MS_BIND|MS_REC)",
+            source.display(),
+            target.display()
+        );
+        Error::new(call, err)
+    })
+}
+
+/// Detaches what is mounted on `target`, with everything below; nothing mounted is success.
+pub fn detach(target: &Path) -> Result<()> {
+    match rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        Err(err) => Err(Error::new(format!("umount2({:?})", target.display()), err)),
+    }
+}
+
+/// Flushes the file system that holds `path` (syncfs(2)).
+pub fn sync_file_system(path: &Path) -> Result<()> {
+    let call = || format!("syncfs({:?})", path.display());
+    let dir = File::open(path).map_err(|err| Error::new(call(), err))?;
+    rustix::fs::syncfs(dir.as_fd()).map_err(|err| Error::new(call(), err))
+}
