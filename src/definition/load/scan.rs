@@ -69,7 +69,7 @@ impl Catalogue {
                         catalogue.add_listed(&dir, &name);
                     }
                 }
-                Err(err) => catalogue.everywhere.push(unlistable(&dir, &err.source)),
+                Err(err) => catalogue.everywhere.push(unlistable(&dir, &err.cause)),
             }
         }
         catalogue.find_orphans();
@@ -150,7 +150,7 @@ impl Catalogue {
         let names = match sys::fs::list_dir(dir) {
             Ok(names) => names,
             Err(err) => {
-                let problem = unlistable(dir, &err.source);
+                let problem = unlistable(dir, &err.cause);
                 if stem == EVERY_CONTAINER {
                     self.everywhere.push(problem);
                 } else {
