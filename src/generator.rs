@@ -142,13 +142,11 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The dependencies that every member of a cycle is not ordered after, and a warning per cycle.
-fn break_cycles(
-    loaded: &[Loaded],
-) -> (
-    BTreeMap<&ContainerName, BTreeSet<ContainerName>>,
-    Vec<(Severity, String)>,
-) {
+/// The dependencies of each container that it is not ordered after.
+type LeftOut<'a> = BTreeMap<&'a ContainerName, BTreeSet<ContainerName>>;
+
+/// Leaves out every edge that lies on a cycle, with a warning per cycle.
+fn break_cycles(loaded: &[Loaded]) -> (LeftOut<'_>, Vec<(Severity, String)>) {
     let graph: cycle::Graph<'_> = loaded
         .iter()
         .filter_map(|loaded| match loaded {
@@ -214,10 +212,9 @@ impl Writer<'_> {
             Severity::Error,
             format!("container '{name}' cannot be started: {problem}"),
         ));
-        match container::render_broken(source, problem) {
-            Ok(unit) => self.file(&drop_in_dir(name), DROP_IN, &unit.render()),
-            // Without SourcePath= the drop-in would say nothing: the template alone will do.
-            Err(_) => {}
+        // Without SourcePath= the drop-in would say nothing: the template alone will do.
+        if let Ok(unit) = container::render_broken(source, problem) {
+            self.file(&drop_in_dir(name), DROP_IN, &unit.render());
         }
     }
 

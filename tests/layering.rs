@@ -77,13 +77,50 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // 3. what we use: siblings do not know each other, except image → storage, and
     // history → state: an exit is remembered with what was known at its start
-    ("image", &["storage", "settings", "name", "paths", "sys"]),
-    ("storage", &["settings", "name", "paths", "sys"]),
-    ("runtime", &["settings", "name", "paths", "sys"]),
-    ("systemd", &["name", "paths", "sys"]),
-    ("journal", &["name", "paths", "sys"]),
-    ("history", &["state", "name", "paths", "sys"]),
-    ("state", &["name", "paths", "sys"]),
+    (
+        "image",
+        &[
+            "storage",
+            "definition",
+            "unitfile",
+            "settings",
+            "name",
+            "paths",
+            "sys",
+        ],
+    ),
+    (
+        "storage",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "runtime",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "systemd",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "journal",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "history",
+        &[
+            "state",
+            "definition",
+            "unitfile",
+            "settings",
+            "name",
+            "paths",
+            "sys",
+        ],
+    ),
+    (
+        "state",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
     // 4. vocabulary
     ("definition", &["settings", "name", "paths", "sys"]),
     ("unitfile", &["name", "sys"]),
@@ -102,7 +139,12 @@ const ONLY_IN_SYS: &[&str] = &[
     "unsafe extern",
     "(unsafe_code",
     "libc::",
-    "RawFd",
+    // Not AsRawFd: the owner stays what it is, and /proc/self/fd/N needs the number.
+    " RawFd",
+    "<RawFd",
+    "{RawFd",
+    "FromRawFd",
+    "IntoRawFd",
 ];
 
 struct Source {
