@@ -6,6 +6,8 @@
 //! `UPDATE_EXPECT=1` rewrites it; look at the difference before you commit that. A new case needs
 //! no code. The same trees are put before `systemd-analyze verify` in tests/lab_generator.rs.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

@@ -4,6 +4,8 @@
 //! Which module may use which is the table below, the same as the layer map in src/lib.rs; the
 //! rest keeps `unsafe`, raw descriptors and libc in src/sys, and files short and headed.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
