@@ -114,6 +114,7 @@ fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
                     let mut writer = Writer {
                         scope,
                         dirs,
+                        link_dirs: BTreeSet::new(),
                         messages: Vec::new(),
                     };
                     for loaded in chunk {
@@ -183,6 +184,8 @@ fn drop_in_dir(name: &ContainerName) -> String {
 struct Writer<'a> {
     scope: Scope,
     dirs: &'a OutputDirs,
+    /// Directories of links that are there.
+    link_dirs: BTreeSet<String>,
     messages: Vec<(Severity, String)>,
 }
 
@@ -277,9 +280,15 @@ impl Writer<'_> {
     }
 
     fn link(&mut self, name: &ContainerName, dir: &str, template: &str) {
-        let dir = self.dirs.normal.join(dir);
-        let linked = sys::fs::ensure_dir(&dir, 0o755).and_then(|()| {
-            sys::fs::ensure_symlink(Path::new(template), &dir.join(name.unit().as_str()))
+        let path = self.dirs.normal.join(dir);
+        // A thousand containers are wanted by one target: its directory is made once.
+        let made = if self.link_dirs.insert(dir.to_owned()) {
+            sys::fs::ensure_dir(&path, 0o755)
+        } else {
+            Ok(())
+        };
+        let linked = made.and_then(|()| {
+            sys::fs::ensure_symlink(Path::new(template), &path.join(name.unit().as_str()))
         });
         self.report(linked);
     }
