@@ -19,7 +19,7 @@ use tar::{Header, Tar, gzip, zstd};
 
 /// Loads a layer that must be refused with an error that holds `expected`, and leave nothing.
 fn refused(tar: &[u8], expected: &str) {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let err = rig.load_layer(tar).unwrap_err();
     assert!(err.contains(expected), "'{expected}' is not in: {err}");
     rig.assert_empty(&expected);
@@ -42,7 +42,7 @@ fn is_whiteout(path: &Path) -> bool {
 
 #[test]
 fn t1_names_that_lead_out() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let canary = rig.canary();
     let absolute = canary.to_str().unwrap();
     for name in [
@@ -93,7 +93,7 @@ fn t2_names_are_relative_to_the_layer() {
 /// Every way of writing below every kind of link, at once and in several steps.
 #[test]
 fn t3_links_never_lead_out() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let canary = rig.canary().to_str().unwrap().to_owned();
     let up = format!("{}{canary}", "../".repeat(12).trim_end_matches('/'));
     let chains: [(&str, Vec<(&str, &str)>); 9] = [
@@ -163,7 +163,7 @@ fn t3_links_inside_the_layer_work() {
 
 #[test]
 fn t4_an_entry_replaces_a_link_and_changes_nothing_behind_it() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let canary = rig.canary();
     for kind in [b'0', b'5', b'3', b'6'] {
         let mut header = Header::new("d", kind);
@@ -187,7 +187,7 @@ fn t4_an_entry_replaces_a_link_and_changes_nothing_behind_it() {
 
 #[test]
 fn t5_hard_links_stay_in_the_layer() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let canary = rig.canary().join("s");
     let canary = canary.as_os_str().as_bytes();
     let out = b"../../CANARY/s";
@@ -239,7 +239,7 @@ fn t6_the_root_is_a_directory() {
         }
     }
     refused(&Tar::new().file(".", b"x").end(), "the layer's root");
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let mut header = Header::new("./", b'5');
     (header.mode, header.uid, header.mtime) = (0o1750, 7, 99);
     let fs = rig
@@ -261,7 +261,7 @@ fn t7_whiteouts() {
         );
     }
     refused(&Tar::new().file(".wh.d/f", b"").end(), "begins with '.wh.'");
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let body = vec![7; 1 << 20];
     let tar = Tar::new()
         .dir("d")
@@ -298,13 +298,13 @@ fn t8_whiteouts_hide_only_lower_layers() {
             tar = left.remove(code % base)(tar);
             code /= base;
         }
-        let rig = Rig::new();
+        let rig = Rig::in_memory();
         let fs = rig.load_layer(&tar.end()).unwrap();
         assert_eq!(read(fs.join("f")), b"new", "order {order}");
         assert_eq!(read(fs.join("d/new")), b"new", "order {order}");
         assert!(opaque(&fs.join("d")), "order {order}");
     }
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     for tar in [
         Tar::new().file("d/.wh..wh..opq", b"").file("d/x", b""),
         Tar::new().file("d/x", b"").file("d/.wh..wh..opq", b""),
@@ -409,13 +409,13 @@ fn t9_forged_markers() {
 
 #[test]
 fn t10_repeated_opaque_markers_cost_linear_time() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let layer = |name: &dyn Fn(u32) -> String| {
         let mut tar = Tar::new();
-        for i in 0..5_000 {
+        for i in 0..4_000 {
             tar = tar.file(format!("d/{i}"), b"");
         }
-        for i in 0..20_000 {
+        for i in 0..8_000 {
             tar = tar.file(name(i), b"");
         }
         tar.end()
@@ -570,7 +570,7 @@ fn t15_ambiguous_archives_are_refused() {
         header
     };
     // The size of an extended header counts, as POSIX has it.
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let tar = Tar::new()
         .pax(&[("size", b"5")])
         .entry(&file(b""), b"12345")
@@ -702,7 +702,7 @@ fn t16_numbers_out_of_range() {
     block[148..156].copy_from_slice(b"000001\0 ");
     let tar = Tar(block.to_vec()).end();
     refused(&tar, "'checksum'");
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let big =
         |block: &mut [u8; 512]| block[108..116].copy_from_slice(b"\x80\0\0\0\xff\xff\xff\xfe");
     let fs = rig
@@ -780,7 +780,7 @@ fn t19_parents_are_made() {
 
 #[test]
 fn t17_t20_types() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let comment = tar::record("comment", b"from git");
     let tar = Tar::new()
         .extension(b'g', &comment)
@@ -800,7 +800,7 @@ fn t17_t20_types() {
 
 #[test]
 fn t22_every_byte_counts() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let whole = Tar::new().file("f", b"1").end();
     let one_block = whole[..whole.len() - 512].to_vec();
     let padded = [&whole[..], &[0; 10_240]].concat();
@@ -828,7 +828,7 @@ fn t22_every_byte_counts() {
         [&gzip(&whole)[..], b"garbage"].concat(),
         [&gzip(&whole)[..], &[0; 100]].concat(),
     ] {
-        let rig = Rig::new();
+        let rig = Rig::in_memory();
         let files = layout::layout("x", &[Layer::new(blob, GZIP, &whole)]);
         rig.load(&archive(&files)).unwrap_err();
         rig.assert_empty(&"garbage");
@@ -839,7 +839,7 @@ fn t22_every_byte_counts() {
 fn t24_formats() {
     let whole = Tar::new().file("f", b"1").end();
     let loads = |blob: &[u8], media_type| {
-        let rig = Rig::new();
+        let rig = Rig::in_memory();
         let files = layout::layout("x", &[Layer::new(blob.to_vec(), media_type, &whole)]);
         let loaded = rig.load(&archive(&files));
         if loaded.is_err() {
@@ -876,7 +876,7 @@ fn t24_formats() {
 
 #[test]
 fn t25_an_archive_cut_anywhere() {
-    let rig = Rig::new();
+    let rig = Rig::in_memory();
     let whole = Tar::new()
         .dir("d")
         .pax(&[("path", b"d/long")])

@@ -138,11 +138,24 @@ pub struct Rig {
 
 impl Rig {
     pub fn new() -> Self {
+        Self::below(tempfile::tempdir().unwrap())
+    }
+
+    /// On a file system without a disk, for tests of many archives.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Self::below(tempfile::tempdir_in(memory).unwrap())
+        } else {
+            Self::new()
+        }
+    }
+
+    fn below(dir: tempfile::TempDir) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests make device nodes and change owners: run them as root"
         );
-        let dir = tempfile::tempdir().unwrap();
         let canary = dir.path().join("CANARY");
         std::fs::create_dir(&canary).unwrap();
         std::fs::create_dir(canary.join("sub")).unwrap();
