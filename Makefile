@@ -55,9 +55,11 @@ install: ## install what `make all` has built below DESTDIR/PREFIX
 		if test -e $$page; then \
 			$(INSTALL_DATA) $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}; \
 		else \
-			echo "install: $$page is not built (make man does), leaving it out" >&2; \
+			missing="$$missing $${page##*/}"; \
 		fi; \
-	done
+	done; \
+	test -z "$$missing" || \
+		echo "install: left out, since 'make man' has not built them:$$missing" >&2
 	@set -e; for completion in $(COMPLETIONS); do \
 		file=$(DESTDIR)$${completion#*:}; \
 		mkdir -p "$${file%/*}"; \

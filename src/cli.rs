@@ -5,10 +5,34 @@
 //! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, a variant of [`Command`], one
 //! line in [`run`] and a section of man/wharf.1.md, which `tests/docs.rs` compares with it.
 
+pub mod cat;
+pub mod check;
+pub mod cleanup;
 pub mod completion;
+pub mod daemon_reload;
+pub mod events;
 pub mod exit;
+pub mod history;
 pub mod image;
+pub mod inspect;
+pub mod kill;
+pub mod logs;
+pub mod output;
+pub mod pause;
+pub mod ps;
+pub mod reload;
+pub mod restart;
+pub mod rm;
+pub mod schema;
+pub mod start;
+pub mod status;
+pub mod stop;
 pub mod terminal;
+pub mod unpause;
+pub mod wait;
+
+mod jobs;
+mod phrase;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,8 +81,28 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Completion(completion::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Restart(restart::Args),
+    Reload(reload::Args),
+    Kill(kill::Args),
+    Pause(pause::Args),
+    Unpause(unpause::Args),
+    Wait(wait::Args),
+    Ps(ps::Args),
+    Status(status::Args),
+    Inspect(inspect::Args),
+    Logs(logs::Args),
+    History(history::Args),
+    Events(events::Args),
+    Rm(rm::Args),
     Image(image::Args),
+    Check(check::Args),
+    Cat(cat::Args),
+    Schema(schema::Args),
+    DaemonReload(daemon_reload::Args),
+    Cleanup(cleanup::Args),
+    Completion(completion::Args),
 }
 
 /// What a verb works on.
@@ -156,15 +200,41 @@ pub fn start_logging(cli: &Cli) {
 
 /// Runs the verb.
 pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
-    // Completions are made while packages are built, by anybody: no context.
-    if let Command::Completion(args) = &cli.command {
-        return completion::run(args);
-    }
-    let context = Context::new(&cli.global)?;
+    let context = match &cli.command {
+        // Completions are made while packages are built, by anybody.
+        Command::Completion(args) => return completion::run(args),
+        _ => Context::new(&cli.global)?,
+    };
     match &cli.command {
+        Command::Cleanup(args) => cleanup::run(&context, args),
+        Command::Cat(args) => cat::run(args, &context.paths),
+        Command::Check(args) => check::run(args, &context.paths),
         Command::Completion(args) => completion::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Start(args) => start::run(&context, args),
+        Command::Stop(args) => stop::run(&context, args),
+        Command::Restart(args) => restart::run(&context, args),
+        Command::Reload(args) => reload::run(&context, args),
+        Command::Kill(args) => kill::run(&context, args),
+        Command::Pause(args) => pause::run(&context, args),
+        Command::Unpause(args) => unpause::run(&context, args),
+        Command::Wait(args) => wait::run(&context, args),
+        Command::Ps(args) => ps::run(&context, args),
+        Command::Status(args) => status::run(&context, args),
+        Command::Inspect(args) => inspect::run(&context, args),
+        Command::Logs(args) => logs::run(&context, args),
+        Command::History(args) => history::run(&context, args),
+        Command::Events(args) => events::run(&context, args),
+        Command::Rm(args) => rm::run(&context, args),
+        Command::DaemonReload(args) => daemon_reload::run(&context, args),
         Command::Image(args) => image::run(&context, args),
     }
+}
+
+/// Tells the error on standard error, and the exit status that goes with it.
+pub fn report(err: &anyhow::Error) -> ExitStatus {
+    jobs::note(&format!("{err:#}"));
+    exit::status_of(err)
 }
 
 /// Whether the reader of our standard output went away, which is its right (`wharf ps | head`).

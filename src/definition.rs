@@ -22,10 +22,12 @@ use crate::name::{ContainerName, UnitName};
 
 mod directive;
 mod fragment;
+pub mod graph;
 pub mod keys;
 pub mod load;
-mod merge;
+pub mod merge;
 pub mod problem;
+pub mod schema;
 mod take;
 mod unknown;
 mod validate;

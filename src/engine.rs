@@ -8,13 +8,28 @@
 use crate::paths::Paths;
 use crate::settings::Settings;
 
+mod bundle;
 pub mod command;
+pub mod definitions;
 pub mod env;
 pub mod etc;
+pub mod exit;
+mod handover;
+pub mod hooks;
 pub mod host;
+pub mod lifecycle;
+pub mod listing;
 pub mod outcome;
+pub mod payload;
+pub mod removal;
+mod shell;
 pub mod spec;
+pub mod start;
+pub mod status;
+mod stdio;
 pub mod user;
+mod volumes;
+pub mod wait;
 
 /// What every step needs to know.
 #[derive(Debug, Clone)]

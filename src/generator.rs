@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::definition::Definition;
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
-use crate::paths::{Paths, Scope};
+use crate::paths::Scope;
 use crate::sys;
 
 pub mod container;

@@ -116,6 +116,23 @@ pub fn load(paths: &Paths, name: &ContainerName) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// The newest entry; none for a container that never ran.
+pub fn last(paths: &Paths, name: &ContainerName) -> anyhow::Result<Option<Entry>> {
+    let text = match sys::fs::read_to_string(&history_path(paths, name)) {
+        Err(err) if err.is_absent() => return Ok(None),
+        other => other.with_context(|| format!("reading the exit history of '{name}'"))?,
+    };
+    let mut lines = text.lines().rev();
+    Ok(lines.find_map(|line| serde_json::from_str(line).ok()))
+}
+
+/// The containers that have a history or other state that survives a boot, sorted.
+pub fn names(paths: &Paths) -> anyhow::Result<Vec<ContainerName>> {
+    let names = sys::fs::list_dir(&paths.state().join("containers"))?;
+    let names = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    Ok(names.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -156,5 +173,7 @@ mod tests {
         assert_eq!(entries.len(), ENTRIES_MAX);
         assert_eq!(entries.last().unwrap(), &entry(249));
         assert_eq!(entries[0], entry(150));
+        assert_eq!(last(&paths, &name).unwrap().unwrap(), entry(249));
+        assert_eq!(names(&paths).unwrap(), [name]);
     }
 }

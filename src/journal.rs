@@ -4,5 +4,8 @@
 //! Logs and events have no other home; there is no log file and no event bus of ours.
 
 pub mod event;
+pub mod export;
 pub mod kmsg;
+pub mod log;
+pub mod read;
 pub mod stream;

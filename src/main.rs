@@ -3,7 +3,6 @@
 //!
 //! No behaviour lives here; each verb is a file below `cli`.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -15,12 +14,6 @@ fn main() -> ExitCode {
     match cli::run(&cli) {
         Ok(status) => status.into(),
         Err(err) if cli::is_closed_pipe(&err) => ExitCode::SUCCESS,
-        Err(err) => {
-            let message = format!("{err:#}");
-            let message = cli::terminal::escape(&message);
-            // Nobody is left to tell when standard error is gone.
-            drop(writeln!(std::io::stderr(), "wharf: {message}"));
-            cli::exit::status_of(&err).into()
-        }
+        Err(err) => cli::report(&err).into(),
     }
 }

@@ -6,6 +6,7 @@
 
 use std::process::ExitCode;
 
+use crate::engine::lifecycle::Refusal;
 use crate::systemd::Error as SystemdError;
 
 /// How wharf(1) ends. The table in its man page lists the same.
@@ -82,6 +83,9 @@ pub fn status_of(err: &anyhow::Error) -> ExitStatus {
     for cause in err.chain() {
         if let Some(exit) = cause.downcast_ref::<Exit>() {
             return exit.status;
+        }
+        if let Some(Refusal::Undefined { .. }) = cause.downcast_ref() {
+            return ExitStatus::NoSuchContainer;
         }
         if let Some(SystemdError::AccessDenied { .. }) = cause.downcast_ref() {
             return ExitStatus::NotPermitted;

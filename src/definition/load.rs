@@ -14,7 +14,7 @@ use std::thread;
 use crate::definition::Definition;
 use crate::definition::fragment::{self, FILE_MAX_BYTES, Parsed};
 use crate::definition::load::scan::{Catalogue, File, Group};
-use crate::definition::merge::Merged;
+use crate::definition::merge::{Merged, Setting};
 use crate::definition::problem::{Problem, Problems, Source};
 use crate::definition::validate;
 use crate::name::ContainerName;
@@ -167,6 +167,29 @@ fn load_one(
     name: &ContainerName,
     shared: &Shared<'_>,
 ) -> Result<Definition, LoadError> {
+    with_merged(catalogue, name, shared, |files| {
+        validate::validate(name, files.sources, &files.merged, files.problems)
+    })?
+    .map_err(|problems| LoadError::Invalid {
+        name: name.clone(),
+        problems,
+    })
+}
+
+/// The files of one container, merged but not checked.
+struct MergedFiles<'a> {
+    sources: Vec<PathBuf>,
+    merged: Merged<'a>,
+    problems: Problems,
+}
+
+/// Calls `with` with the merged files of a container.
+fn with_merged<R>(
+    catalogue: &Catalogue,
+    name: &ContainerName,
+    shared: &Shared<'_>,
+    with: impl FnOnce(MergedFiles<'_>) -> R,
+) -> Result<R, LoadError> {
     let own = OwnFiles::read(catalogue, name)?;
     let parsed: Vec<_> = own.sources.iter().map(fragment::parse).collect();
     let mut problems = own.problems(catalogue, name, shared);
@@ -175,10 +198,42 @@ fn load_one(
     for file in &ordered {
         merged.add(file.read(&mut problems));
     }
-    let sources = own.paths(shared);
-    validate::validate(name, sources, &merged, problems).map_err(|problems| LoadError::Invalid {
-        name: name.clone(),
+    Ok(with(MergedFiles {
+        sources: own.paths(shared),
+        merged,
         problems,
+    }))
+}
+
+/// What a container's files say, for people to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    /// Every file that was merged, in order.
+    pub sources: Vec<PathBuf>,
+    /// Every key that is set, by table and name.
+    pub settings: Vec<Setting>,
+    /// What is wrong, as [`load`] reports it.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads what holds for a container and where each of it was set; works for invalid ones too.
+///
+/// # Errors
+///
+/// The container is undefined or masked.
+pub fn load_effective(paths: &Paths, name: &ContainerName) -> Result<Effective, LoadError> {
+    let catalogue = Catalogue::of_one(paths, name);
+    with_shared(&catalogue, |shared| {
+        with_merged(&catalogue, name, shared, |files| {
+            let settings = files.merged.settings(name.instance());
+            let sources = files.sources.clone();
+            let checked = validate::validate(name, files.sources, &files.merged, files.problems);
+            Effective {
+                sources,
+                settings,
+                problems: checked.err().unwrap_or_default(),
+            }
+        })
     })
 }
 

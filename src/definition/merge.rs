@@ -7,8 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::path::PathBuf;
 
-use crate::definition::fragment::Entry;
+use toml::de::DeValue;
+use toml::{Spanned, Value};
+
+use crate::definition::fragment::{Entry, Raw};
+use crate::definition::keys::Takes;
+use crate::definition::take;
 
 /// Which key, or which entry of it: table, name, entry.
 type Slot<'a> = (&'static str, &'static str, Option<&'a str>);
@@ -45,5 +51,62 @@ impl<'a> Merged<'a> {
     /// Where a key (not an entry of a map) is set.
     pub(crate) fn get(&self, table: &'static str, name: &'static str) -> Option<&Entry<'a>> {
         self.entries.get(&(table, name, None))
+    }
+
+    /// What holds, as values on their own.
+    pub(crate) fn settings(&self, instance: Option<&str>) -> Vec<Setting> {
+        let setting = |entry: &Entry<'_>| Setting {
+            table: entry.key.table,
+            name: entry.key.name,
+            part: entry.part.map(str::to_owned),
+            value: match (entry.value, &entry.key.takes) {
+                // '%' in unit directives is systemd's.
+                (Raw::Toml(value), Takes::Directives(..)) => to_value(value, None),
+                (Raw::Toml(value), _) => to_value(value, instance),
+                (Raw::Text(text), _) => Value::String(take::expand(text, instance).into_owned()),
+            },
+            file: entry.source.path().to_owned(),
+            line: entry.source.line(entry.key_at),
+        };
+        self.entries().map(setting).collect()
+    }
+}
+
+/// One key or map entry with its value, as `wharf cat` shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// The table, empty at top level.
+    pub table: &'static str,
+    /// The key.
+    pub name: &'static str,
+    /// The entry, if the key is a map.
+    pub part: Option<String>,
+    /// The value, with `%i` replaced.
+    pub value: Value,
+    /// Where it was set.
+    pub file: PathBuf,
+    /// Line, from 1.
+    pub line: u32,
+}
+
+fn to_value(value: &DeValue<'_>, instance: Option<&str>) -> Value {
+    let entry = |value: &Spanned<DeValue<'_>>| to_value(value.get_ref(), instance);
+    match value {
+        DeValue::String(text) => Value::String(take::expand(text, instance).into_owned()),
+        DeValue::Integer(_) => match take::integer(value) {
+            Some(number) => Value::Integer(number),
+            // Too large for TOML, and so no valid value of any key.
+            None => Value::String(take::scalar_text(value).unwrap_or_default().into_owned()),
+        },
+        DeValue::Float(float) => Value::Float(float.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(on) => Value::Boolean(*on),
+        DeValue::Datetime(datetime) => Value::Datetime(*datetime),
+        DeValue::Array(items) => Value::Array(items.iter().map(entry).collect()),
+        DeValue::Table(values) => Value::Table(
+            values
+                .iter()
+                .map(|(name, value)| (name.get_ref().to_string(), entry(value)))
+                .collect(),
+        ),
     }
 }

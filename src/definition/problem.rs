@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Problems kept of one container; a file with more is wrong as a whole.
 pub const PROBLEMS_MAX: usize = 100;
@@ -20,6 +20,7 @@ const QUOTE_MAX_CHARS: usize = 60;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The file.
+    #[serde(serialize_with = "serialize_path")]
     pub file: PathBuf,
     /// Line, from 1.
     pub line: u32,
@@ -56,6 +57,11 @@ impl fmt::Display for Problem {
         let file = escape(&file.to_string_lossy());
         write!(f, "{file}:{line}:{column}: {message}")
     }
+}
+
+/// A path as text. serde's own way fails for one that is not UTF-8, as a drop-in's may be.
+pub(crate) fn serialize_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
 }
 
 /// User text as it may be quoted in a message: bounded, control characters escaped.

@@ -107,7 +107,8 @@ pub(crate) fn scalar_text<'v>(value: &'v DeValue<'_>) -> Option<Cow<'v, str>> {
     }
 }
 
-fn integer(value: &DeValue<'_>) -> Option<i64> {
+/// A whole number that fits.
+pub(crate) fn integer(value: &DeValue<'_>) -> Option<i64> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }

@@ -11,15 +11,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::definition::value::{IdOrName, UserRef};
-use crate::definition::{Definition, Notify, Seccomp};
+use crate::definition::{Definition, Notify, Root as RootSource};
+use crate::engine::command::{self, Search};
 use crate::engine::host::HostFacts;
-use crate::engine::spec::{self, Device, DeviceKind, Inputs, process, seccomp};
+use crate::engine::payload::{self, Payload};
+use crate::engine::spec::mounts::Bind;
+use crate::engine::spec::{self, Device, DeviceKind, Inputs, seccomp};
 use crate::engine::start::{Start, upper};
-use crate::engine::user::{self, ResolvedUser};
 use crate::engine::volumes::{self, Site};
-use crate::engine::{command, env, etc, hooks};
+use crate::engine::{env, etc, hooks};
 use crate::image::Config;
+use crate::journal::log;
 use crate::storage::overlay::Rootfs;
 use crate::sys;
 use crate::sys::fs::Durability;
@@ -51,49 +53,31 @@ pub(crate) struct Bundle {
 pub(crate) fn prepare(
     start: &Start<'_>,
     rootfs: &Rootfs,
-    image: Option<&Config>,
+    image: &Config,
 ) -> anyhow::Result<Bundle> {
     let definition = &start.definition;
     let dir = start.engine.paths.container_runtime(&definition.name);
     let root = Root::open(rootfs.path())?;
-    let user = resolve_user(&root, definition, image)?;
-    let hostname = hostname(definition);
-    let env = env::merge(&env::Sources {
-        image: image.map(|config| config.env.as_slice()).unwrap_or_default(),
-        files: env::load_files(&definition.process.env_files)?,
-        definition: Some(&definition.process.environment),
-        home: user.home.as_deref(),
-        hostname: &hostname,
-        term: definition.process.tty.then_some("xterm"),
-        notify_socket: notify_socket(definition),
-    })?;
-    let (entrypoint, cmd) = match image {
-        Some(config) => (config.entrypoint.as_slice(), config.cmd.as_slice()),
-        None => (&[][..], &[][..]),
-    };
-    let args = process::command_line(&definition.process, entrypoint, cmd)?;
-    let working_dir = image.and_then(|config| config.working_dir.as_deref());
-    let cwd = process::working_dir(&definition.process, working_dir)?;
-    let site = Site {
+    let payload = payload::resolve(definition, image, &root)?;
+    let binds = volumes::resolve(&Site {
         paths: &start.engine.paths,
         definition,
         upper: upper(definition),
         root: &root,
-        user: &user,
-    };
-    let binds = volumes::resolve(&site, image)?;
-    let targets: Vec<&str> = binds.iter().map(|bind| bind.target.as_str()).collect();
-    command::check(&root, &args, &env, &cwd, &targets)?;
-    write_etc(definition, &hostname, &dir)?;
+        payload: &payload,
+    })?;
+    check_command(definition, &root, &binds, &payload)?;
+    write_etc(definition, &payload.hostname, &dir)?;
     let notify = notify(definition, &dir)?;
+    let stop_signal = stop_signal(definition, &payload);
     let spec = spec::render(&Inputs {
         definition,
         host: &HostFacts::gather()?,
-        user: &user,
-        args: args.clone(),
-        env: env.clone(),
-        cwd,
-        hostname,
+        user: &payload.user,
+        args: payload.args.clone(),
+        env: payload.env.clone(),
+        cwd: payload.cwd,
+        hostname: payload.hostname,
         rootfs: rootfs.path().to_owned(),
         runtime_dir: dir.clone(),
         binds,
@@ -102,76 +86,77 @@ pub(crate) fn prepare(
         network_namespace: None,
         notify_dir: notify.as_ref().map(|_| dir.join("notify")),
         init: init(start)?,
-        seccomp_profile: seccomp_profile(definition)?,
+        seccomp_profile: seccomp::load(&definition.security.seccomp)?,
     })?;
     let spec = hooks::precreate(&definition.hooks.precreate, spec)?;
     let json = spec::to_json(&spec)?;
     sys::fs::write_atomic(&dir.join("config.json"), &json, 0o600, Durability::Memory)?;
+    let log = &definition.log;
     Ok(Bundle {
         dir,
-        args,
-        env,
-        stop_signal: stop_signal(definition, image),
-        identifier: definition
-            .log
+        args: payload.args,
+        env: payload.env,
+        stop_signal,
+        identifier: log
             .identifier
             .clone()
             .unwrap_or_else(|| definition.name.as_str().to_owned()),
-        stderr_priority: definition.log.stderr_priority.unwrap_or(6),
+        stderr_priority: log.stderr_priority.unwrap_or(6),
         notify,
     })
 }
 
-/// The user of the definition, else of the image, else root, looked up in the container.
-fn resolve_user(
-    root: &Root,
+/// Checks that the command can be run, before systemd is told that it has been.
+fn check_command(
     definition: &Definition,
-    image: Option<&Config>,
-) -> anyhow::Result<ResolvedUser> {
-    let process = &definition.process;
-    let of_image = image.and_then(|config| config.user.as_deref());
-    let user = match (&process.user, of_image) {
-        (Some(user), _) => user.clone(),
-        (None, Some(text)) if !text.is_empty() => text
-            .parse()
-            .map_err(|err: String| anyhow::anyhow!("the image's User: {err}"))?,
-        (None, _) => UserRef {
-            user: IdOrName::Id(0),
-            group: None,
-        },
+    root: &Root,
+    binds: &[Bind],
+    payload: &Payload,
+) -> anyhow::Result<()> {
+    let origin = match &definition.root {
+        RootSource::Image(reference) => format!("image '{reference}'"),
+        RootSource::Rootfs(path) => format!("rootfs '{}'", path.display()),
     };
-    user::resolve(root, &user, &process.group_add)
-}
-
-/// The container's host name: as defined, or its name in a host name's characters.
-fn hostname(definition: &Definition) -> String {
-    definition
-        .hostname
-        .clone()
-        .unwrap_or_else(|| definition.name.as_str().replace(['@', '_'], "-"))
+    let tmpfs = definition.storage.tmpfs.iter().map(|entry| &entry.target);
+    let targets = binds.iter().map(|bind| &bind.target).chain(tmpfs);
+    let search = Search {
+        root,
+        origin: &origin,
+        path: &env::search_path(&payload.env, &payload.cwd),
+        cwd: &payload.cwd,
+        mounts: &targets.map(PathBuf::from).collect::<Vec<_>>(),
+    };
+    let first = payload.args.first().context("the command line is empty")?;
+    Ok(command::check(&search, first)?)
 }
 
 /// resolv.conf, hosts and hostname, which are bound into the container.
 fn write_etc(definition: &Definition, hostname: &str, dir: &Path) -> anyhow::Result<()> {
-    let files = etc::render(definition.network, hostname)?;
+    let network = definition.network;
+    let hosts = match sys::fs::read_to_string(Path::new("/etc/hosts")) {
+        Err(err) if err.is_absent() => String::new(),
+        other => other?,
+    };
+    let files = [
+        ("hostname", etc::render_hostname(hostname)?),
+        ("hosts", etc::render_hosts(hostname, network, &hosts)?),
+        (
+            "resolv.conf",
+            etc::load_resolv_conf(Path::new("/"), network)?,
+        ),
+    ];
     for (name, text) in files {
         sys::fs::write_atomic(&dir.join(name), text.as_bytes(), 0o644, Durability::Memory)?;
     }
     Ok(())
 }
 
-fn notify_socket(definition: &Definition) -> Option<&'static str> {
-    match definition.lifecycle.notify {
-        Notify::Container => Some(spec::NOTIFY_SOCKET),
-        Notify::Started => None,
-    }
-}
-
 /// The socket of a container that notifies: in a directory of its own, which is bound into the
 /// container, open to whatever user runs there.
 fn notify(definition: &Definition, dir: &Path) -> anyhow::Result<Option<OwnedFd>> {
-    if notify_socket(definition).is_none() {
-        return Ok(None);
+    match definition.lifecycle.notify {
+        Notify::Started => return Ok(None),
+        Notify::Container => {}
     }
     let dir = dir.join("notify");
     sys::fs::ensure_dir(&dir, 0o755)?;
@@ -219,32 +204,24 @@ fn init(start: &Start<'_>) -> anyhow::Result<Option<PathBuf>> {
         .iter()
         .find_map(|name| sys::command::find_program(Path::new(name)).ok())
         .map(Some)
-        .context("'init = true' needs catatonit or tini-static: install one, or set init= in wharf.toml")
-}
-
-fn seccomp_profile(
-    definition: &Definition,
-) -> anyhow::Result<Option<oci_spec::runtime::LinuxSeccomp>> {
-    match &definition.security.seccomp {
-        Seccomp::Profile(path) => Ok(Some(seccomp::load(path)?)),
-        Seccomp::Default | Seccomp::Unconfined => Ok(None),
-    }
+        .context(
+            "'init = true' needs catatonit or tini-static: install one, or set init= in wharf.toml",
+        )
 }
 
 /// The signal that systemd will send. `KillSignal=` comes from the definition alone, because the
-/// generator sees no image; where the image asks for another one, people are told once a start.
-fn stop_signal(definition: &Definition, image: Option<&Config>) -> String {
+/// generator sees no image; where the image asks for another one, people are told at each start.
+fn stop_signal(definition: &Definition, payload: &Payload) -> String {
+    let asked = &payload.stop_signal.name;
     let used = match &definition.lifecycle.stop_signal {
         Some(signal) => return signal.name.clone(),
         None => "SIGTERM",
     };
-    if let Some(asked) = image.and_then(|config| config.stop_signal.as_deref()) {
-        if asked != used {
-            tracing::info!(
-                "the image's stop signal is {asked}, systemd will send {used}: say \
-                 'stop_signal = \"{asked}\"' in the definition to use it"
-            );
-        }
+    if asked != used {
+        log::note(&format!(
+            "The image's stop signal is {asked}, systemd will send {used}; say \
+             'stop_signal = \"{asked}\"' in the definition to use it"
+        ));
     }
     used.to_owned()
 }

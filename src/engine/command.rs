@@ -10,6 +10,7 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use crate::definition::problem::quote;
 use crate::sys;
 use crate::sys::root::Root;
 
@@ -85,8 +86,8 @@ pub fn check(search: &Search<'_>, command: &str) -> Result<(), CommandError> {
             .collect();
         CommandError::NotFound(format!(
             "'{}' is in no directory of the container's PATH ({}) in {}",
-            printable(command),
-            printable(&dirs.join(":")),
+            quote(command),
+            quote(&dirs.join(":")),
             search.origin
         ))
     }))
@@ -104,7 +105,7 @@ impl Search<'_> {
 
     fn check_program(&self, program: &Path, command: &str) -> Result<(), CommandError> {
         let mut program = program.to_owned();
-        let mut subject = format!("'{}' in {}", printable(command), self.origin);
+        let mut subject = format!("'{}' in {}", quote(command), self.origin);
         for _ in 0..DEPTH_MAX {
             if program.starts_with("/proc") {
                 // /proc/self/exe would be the runtime's own program (CVE-2019-5736).
@@ -120,9 +121,9 @@ impl Search<'_> {
             };
             subject = format!(
                 "'{}' in {} is a {kind} whose interpreter '{}'",
-                printable(command),
+                quote(command),
                 self.origin,
-                printable(&interpreter)
+                quote(&interpreter)
             );
             program = self.cwd.join(interpreter);
         }
@@ -282,14 +283,6 @@ fn read_at(file: &File, offset: u64, length: usize) -> std::io::Result<Vec<u8>> 
     }
     bytes.truncate(filled);
     Ok(bytes)
-}
-
-/// Text of an image for messages: control characters escaped, cut to a line.
-fn printable(text: &str) -> String {
-    text.chars()
-        .take(200)
-        .flat_map(char::escape_debug)
-        .collect()
 }
 
 #[cfg(test)]

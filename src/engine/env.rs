@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::definition::problem::quote;
 use crate::definition::value::EnvFile;
 use crate::sys;
 
@@ -65,7 +66,7 @@ pub fn merge(sources: &Sources<'_>) -> anyhow::Result<Vec<String>> {
         let Some((key, value)) = entry.split_once('=') else {
             bail!(
                 "the image's environment holds '{}', which has no '='",
-                printable(entry)
+                quote(entry)
             );
         };
         merged.insert(key, value);
@@ -90,13 +91,13 @@ fn check(key: &str, value: &str) -> anyhow::Result<()> {
     if key.is_empty() || key.contains('=') {
         bail!(
             "'{}' is not the name of an environment variable",
-            printable(key)
+            quote(key)
         );
     }
     if key.contains('\0') || value.contains('\0') {
         bail!(
             "the environment variable '{}' holds a NUL character",
-            printable(key)
+            quote(key)
         );
     }
     let length = key.len() + 1 + value.len();
@@ -104,7 +105,7 @@ fn check(key: &str, value: &str) -> anyhow::Result<()> {
         bail!(
             "the environment variable '{}' has {length} bytes, more than the kernel's \
              {STRING_MAX_BYTES}",
-            printable(key)
+            quote(key)
         );
     }
     Ok(())
@@ -160,18 +161,18 @@ fn parse_file(path: &Path, text: &str) -> anyhow::Result<BTreeMap<String, String
 
 fn parse_line(line: &str) -> anyhow::Result<(String, String)> {
     let Some((key, value)) = line.split_once('=') else {
-        bail!("'{}' has no '=', write KEY=VALUE", printable(line));
+        bail!("'{}' has no '=', write KEY=VALUE", quote(line));
     };
     if key.is_empty() || key.contains(char::is_whitespace) {
         bail!(
             "'{}' is not the name of an environment variable",
-            printable(key)
+            quote(key)
         );
     }
     let value = value.trim_start();
     let value = match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => unquote(quote, value.get(1..).unwrap_or_default())
-            .with_context(|| format!("value of '{}'", printable(key)))?,
+        Some(mark @ ('"' | '\'')) => unquote(mark, value.get(1..).unwrap_or_default())
+            .with_context(|| format!("value of '{}'", quote(key)))?,
         Some(_) | None => value.to_owned(),
     };
     check(key, &value)?;
@@ -179,17 +180,17 @@ fn parse_line(line: &str) -> anyhow::Result<(String, String)> {
 }
 
 /// The text up to the closing quote, which must be the last character.
-fn unquote(quote: char, text: &str) -> anyhow::Result<String> {
+fn unquote(mark: char, text: &str) -> anyhow::Result<String> {
     let mut value = String::new();
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
-        if char == quote {
+        if char == mark {
             if chars.next().is_some() {
-                bail!("there is text behind the closing {quote}, put the whole value in quotes");
+                bail!("there is text behind the closing {mark}, put the whole value in quotes");
             }
             return Ok(value);
         }
-        if char != '\\' || quote == '\'' {
+        if char != '\\' || mark == '\'' {
             value.push(char);
             continue;
         }
@@ -205,12 +206,7 @@ fn unquote(quote: char, text: &str) -> anyhow::Result<String> {
             None => break,
         }
     }
-    bail!("the closing {quote} is missing; a value must end in its line")
-}
-
-/// For error messages: control characters escaped, cut to a line.
-fn printable(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_debug).collect()
+    bail!("the closing {mark} is missing; a value must end in its line")
 }
 
 /// The value of `key` in a merged environment.

@@ -57,7 +57,9 @@ pub(crate) fn hand_over(
         // Before the program runs: one that exits 0 sooner than READY arrives would make the
         // unit fail with 'protocol'.
         definition::Notify::Started => notifier.send(&[State::Ready, State::Status("")])?,
-        definition::Notify::Container => notifier.status("waiting for READY=1 from the container")?,
+        definition::Notify::Container => {
+            notifier.status("waiting for READY=1 from the container")?
+        }
     }
     runtime.start(&id, &bundle.dir)?;
     let message = format!("Container '{name}' started");
@@ -77,7 +79,11 @@ fn adopt(notifier: &Notifier, pid: i32) -> anyhow::Result<()> {
 
 /// Writes the run-time record of a created container. From here on the exit status that systemd
 /// reports is the payload's.
-pub(crate) fn write_record(start: Start<'_>, bundle: &Bundle, pid: i32) -> anyhow::Result<RunRecord> {
+pub(crate) fn write_record(
+    start: Start<'_>,
+    bundle: &Bundle,
+    pid: i32,
+) -> anyhow::Result<RunRecord> {
     let definition = start.definition;
     let unit = start.payload.parent();
     let record = RunRecord {

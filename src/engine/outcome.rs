@@ -129,6 +129,7 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
+    use super::Adopted::{Engine, Payload};
     use super::*;
 
     fn verdict(text: &str, adopted: Adopted, oom_kills: u64) -> Verdict {
@@ -143,90 +144,26 @@ mod tests {
         }
     }
 
+    /// What systemd says, whose exit it is, OOM kills → reason and description.
+    #[rustfmt::skip]
+    const TABLE: [(&str, Adopted, u64, Reason, &str); 11] = [
+        ("success exited 0", Payload, 0, Reason::Exited, "exited with code 0"),
+        ("exit-code exited 137", Payload, 0, Reason::Exited, "exited with code 137"),
+        ("signal killed KILL", Payload, 0, Reason::Signal, "killed by SIGKILL"),
+        ("signal killed KILL", Payload, 1, Reason::Oom, "killed by SIGKILL, out of memory"),
+        ("oom-kill killed KILL", Payload, 1, Reason::Oom, "killed by SIGKILL, out of memory"),
+        // A child was killed, the container went on and ended by itself.
+        ("success exited 0", Payload, 1, Reason::Exited, "exited with code 0"),
+        ("core-dump dumped SEGV", Payload, 0, Reason::Signal, "killed by SIGSEGV, core dumped"),
+        ("timeout killed KILL", Payload, 0, Reason::Timeout, "killed by SIGKILL, time limit reached"),
+        ("watchdog killed ABRT", Payload, 0, Reason::Watchdog, "killed by SIGABRT, watchdog"),
+        ("signal killed KILL", Engine, 0, Reason::Engine, "not started: 'wharf start' was ended by SIGKILL"),
+        ("timeout killed TERM", Engine, 0, Reason::Timeout, "ended, time limit reached"),
+    ];
+
     #[test]
     fn verdicts() {
-        use Adopted::{Engine, Payload};
-        let table = [
-            (
-                "success exited 0",
-                Payload,
-                0,
-                Reason::Exited,
-                "exited with code 0",
-            ),
-            (
-                "exit-code exited 137",
-                Payload,
-                0,
-                Reason::Exited,
-                "exited with code 137",
-            ),
-            (
-                "signal killed KILL",
-                Payload,
-                0,
-                Reason::Signal,
-                "killed by SIGKILL",
-            ),
-            (
-                "signal killed KILL",
-                Payload,
-                1,
-                Reason::Oom,
-                "killed by SIGKILL, out of memory",
-            ),
-            (
-                "oom-kill killed KILL",
-                Payload,
-                1,
-                Reason::Oom,
-                "killed by SIGKILL, out of memory",
-            ),
-            // A child was killed, the container went on and ended by itself.
-            (
-                "success exited 0",
-                Payload,
-                1,
-                Reason::Exited,
-                "exited with code 0",
-            ),
-            (
-                "core-dump dumped SEGV",
-                Payload,
-                0,
-                Reason::Signal,
-                "killed by SIGSEGV, core dumped",
-            ),
-            (
-                "timeout killed KILL",
-                Payload,
-                0,
-                Reason::Timeout,
-                "killed by SIGKILL, time limit reached",
-            ),
-            (
-                "watchdog killed ABRT",
-                Payload,
-                0,
-                Reason::Watchdog,
-                "killed by SIGABRT, watchdog",
-            ),
-            (
-                "signal killed KILL",
-                Engine,
-                0,
-                Reason::Engine,
-                "not started: 'wharf start' was ended by SIGKILL",
-            ),
-            (
-                "timeout killed TERM",
-                Engine,
-                0,
-                Reason::Timeout,
-                "ended, time limit reached",
-            ),
-        ];
-        for (text, adopted, oom, reason, described) in table {
+        for (text, adopted, oom, reason, described) in TABLE {
             let outcome = judge(&verdict(text, adopted, oom));
             assert_eq!(
                 (outcome.reason, outcome.describe().as_str()),

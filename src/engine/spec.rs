@@ -10,7 +10,7 @@
 
 mod capabilities;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod linux;
 pub mod mounts;
 pub mod process;

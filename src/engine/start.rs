@@ -21,9 +21,9 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::definition::load::{self, LoadError};
-use crate::definition::{Definition, Root as RootSource};
-use crate::engine::bundle::{self, Bundle};
+use crate::definition::load;
+use crate::definition::{Definition, Propagation, Root as RootSource};
+use crate::engine::bundle;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
@@ -89,15 +89,16 @@ pub(crate) struct Start<'a> {
 ///
 /// # Errors
 ///
-/// What the start failed with; it is in the journal and in `STATUS=` already where there is a
-/// service manager. [`exit_status`] tells the status to exit with.
+/// In a person's shell, what the start failed with; [`exit_status`] tells the status to exit with.
+/// Under a service manager the error is told where people look, and its status is returned.
 pub fn foreground(engine: &Engine, name: &ContainerName) -> anyhow::Result<u8> {
-    let notifier = Notifier::from_env()?;
-    let result = run(engine, name, notifier.as_ref());
-    if let (Err(err), Some(notifier)) = (&result, &notifier) {
-        give_up(engine, name, notifier, err);
-    }
-    result
+    let Some(notifier) = Notifier::from_env()? else {
+        return run(engine, name, None);
+    };
+    run(engine, name, Some(&notifier)).or_else(|err| {
+        give_up(engine, name, &notifier, &err);
+        Ok(exit_status(&err))
+    })
 }
 
 /// Tells everybody who looks why there is no container. Nothing here may hide the error itself.
@@ -135,8 +136,9 @@ fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &any
 pub fn exit_status(err: &anyhow::Error) -> u8 {
     use crate::engine::command::CommandError;
     match err.downcast_ref::<CommandError>() {
-        Some(command) => command.exit_status(),
-        None => EXIT_ENGINE,
+        Some(CommandError::NotFound(_)) => 127,
+        Some(CommandError::NotExecutable(_)) => 126,
+        Some(CommandError::Lookup(_)) | None => EXIT_ENGINE,
     }
 }
 
@@ -163,7 +165,9 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     };
     let rootfs = mount_rootfs(&start, &layers)?;
     start.stopwatch.lap("mount");
-    let bundle = bundle::prepare(&start, &rootfs, image.as_ref().map(|image| &image.config))?;
+    // A directory of the host has no configuration.
+    let config = image.map(|image| image.config).unwrap_or_default();
+    let bundle = bundle::prepare(&start, &rootfs, &config)?;
     start.stopwatch.lap("bundle");
     // The lock is held until the container runs, and in a person's shell until it has ended.
     match notifier {
@@ -221,14 +225,25 @@ fn mount_rootfs(start: &Start<'_>, layers: &[PathBuf]) -> anyhow::Result<Rootfs>
     let paths = &start.engine.paths;
     let dir = paths.container_runtime(&definition.name);
     sys::fs::ensure_dir(&dir, 0o700)?;
-    let isolation = match definition.shares_mounts() {
-        true => Isolation::Shared,
-        false => Isolation::Slave,
-    };
-    sys::mount::unshare_mounts(&dir, isolation)?;
+    sys::mount::unshare_mounts(&dir, isolation(definition))?;
     match &definition.root {
         RootSource::Rootfs(source) => overlay::bind(paths, &definition.name, source),
         RootSource::Image(_) => overlay::mount(paths, &definition.name, layers, upper(definition)),
+    }
+}
+
+/// What the container mounts in a `shared` volume must reach the host.
+fn isolation(definition: &Definition) -> Isolation {
+    let shared = definition.storage.volumes.iter().any(|volume| {
+        matches!(
+            volume.propagation,
+            Propagation::Shared | Propagation::Rshared
+        )
+    });
+    if shared {
+        Isolation::Shared
+    } else {
+        Isolation::Slave
     }
 }
 

@@ -18,7 +18,7 @@ use crate::systemd::notify::Notifier;
 
 /// The relay's side.
 #[derive(Debug, Default)]
-pub struct RelayEnds {
+pub(super) struct RelayEnds {
     /// Read end of the payload's standard output.
     pub stdout: Option<OwnedFd>,
     /// Read end of its standard error.
@@ -30,7 +30,7 @@ pub struct RelayEnds {
 }
 
 /// Makes the streams of a container that systemd supervises.
-pub fn prepare(definition: &Definition, dir: &Path) -> anyhow::Result<(Stdio, RelayEnds)> {
+pub(super) fn prepare(definition: &Definition, dir: &Path) -> anyhow::Result<(Stdio, RelayEnds)> {
     open(definition, dir).context("preparing the standard streams")
 }
 
@@ -68,7 +68,7 @@ fn open(definition: &Definition, dir: &Path) -> anyhow::Result<(Stdio, RelayEnds
 
 impl RelayEnds {
     /// Gives systemd the read ends to keep, in place of those of an earlier run.
-    pub fn store(&self, notifier: &Notifier) -> anyhow::Result<()> {
+    pub(super) fn store(&self, notifier: &Notifier) -> anyhow::Result<()> {
         let ends = [&self.stdout, &self.stderr];
         for (name, end) in super::exit::STREAMS.into_iter().zip(ends) {
             notifier.remove_fds(name)?;

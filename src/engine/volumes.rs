@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use crate::definition::{Definition, Propagation, Volume, VolumeSource};
+use crate::engine::payload::Payload;
 use crate::engine::spec::mounts::Bind;
-use crate::engine::user::ResolvedUser;
-use crate::image::Config;
 use crate::paths::Paths;
 use crate::storage::overlay::Upper;
 use crate::storage::volume;
@@ -21,7 +20,7 @@ use crate::sys::root::Root;
 
 /// What volumes are resolved against.
 #[derive(Debug)]
-pub struct Site<'a> {
+pub(super) struct Site<'a> {
     /// Where everything is.
     pub paths: &'a Paths,
     /// The container.
@@ -30,28 +29,23 @@ pub struct Site<'a> {
     pub upper: Upper,
     /// The mounted root file system.
     pub root: &'a Root,
-    /// The container's user, for `U`.
-    pub user: &'a ResolvedUser,
+    /// What runs in it: its user is the owner for `U`, its image declares volumes.
+    pub payload: &'a Payload,
 }
 
 /// Finds or makes every volume, those of the image that the definition does not mention last.
-pub fn resolve(site: &Site<'_>, image: Option<&Config>) -> anyhow::Result<Vec<Bind>> {
+pub(super) fn resolve(site: &Site<'_>) -> anyhow::Result<Vec<Bind>> {
     let storage = &site.definition.storage;
     let mut binds = Vec::new();
     for entry in &storage.volumes {
         let source = source_of(site, entry)
             .with_context(|| format!("preparing volume '{}'", entry.target))?;
         if entry.chown {
-            volume::give_to(&source, site.user.uid, site.user.gid)?;
+            volume::give_to(&source, site.payload.user.uid, site.payload.user.gid)?;
         }
         binds.push(Bind::new(entry, source));
     }
-    for target in image.into_iter().flat_map(|config| &config.volumes) {
-        let taken = storage.volumes.iter().any(|entry| entry.target == *target)
-            || storage.tmpfs.iter().any(|entry| entry.target == *target);
-        if taken {
-            continue;
-        }
+    for target in &site.payload.image_volumes {
         let entry = Volume {
             source: VolumeSource::Anonymous,
             target: target.clone(),
@@ -103,7 +97,11 @@ fn make_mount_points(site: &Site<'_>, binds: &[Bind]) -> anyhow::Result<()> {
     }
     let storage = &site.definition.storage;
     let tmpfs = storage.tmpfs.iter().map(|entry| entry.target.as_str());
-    let targets: Vec<&str> = binds.iter().map(|b| b.target.as_str()).chain(tmpfs).collect();
+    let targets: Vec<&str> = binds
+        .iter()
+        .map(|b| b.target.as_str())
+        .chain(tmpfs)
+        .collect();
     for target in &targets {
         let path = Path::new(target);
         let inside = |other: &&str| path != Path::new(other) && path.starts_with(other);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Running a program to its end.
+//! Running a program to its end, or while its output is read ([`stream`]).
 //!
 //! The only place that spawns: standard error is captured for the error message, output is
 //! bounded, argv is traced, and a deadline kills the whole process group.
@@ -15,6 +15,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{Error, Result};
+
+pub mod stream;
 
 /// Most that is kept of a program's standard output or error: 1 MiB. The rest is read and dropped,
 /// so that the program does not block.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A D-Bus connection to a systemd manager, and blocking calls on it.
 //!
-//! As systemctl(1) does: root talks to PID 1's own socket, which works without a message bus, and
-//! falls back to the bus; a user manager likewise. Every call has a deadline (hostile-inputs P7).
+//! Always through the message bus. systemctl(1) as root uses PID 1's own socket instead; zbus
+//! cannot, because it refuses messages whose sender is no unique name, and PID 1 signs those with
+//! `org.freedesktop.systemd1`. Every call has a deadline (hostile-inputs P7).
 
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ const ANSWER: Duration = Duration::from_secs(9);
 /// How long systemd may take to reload all its units, which is minutes on a slow, large machine.
 const RELOAD_ANSWER: Duration = Duration::from_secs(120);
 
+const ALREADY_SUBSCRIBED: &str = "org.freedesktop.systemd1.AlreadySubscribed";
 const DESTINATION: &str = "org.freedesktop.systemd1";
 pub(super) const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 pub(super) const MANAGER: &str = "org.freedesktop.systemd1.Manager";
@@ -47,74 +48,33 @@ impl Patience {
     }
 }
 
-/// Who is at the other end of the socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Peer {
-    /// systemd itself.
-    Manager,
-    /// A message bus.
-    Bus,
-}
-
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     inner: zbus::Connection,
-    peer: Peer,
     patience: Patience,
 }
 
-/// Where a manager can be reached, best first.
-fn addresses(scope: Scope) -> Vec<(Peer, String)> {
-    let socket = |path: &Path| format!("unix:path={}", path.display());
+/// The bus on which the manager of `scope` is.
+fn address(scope: Scope) -> Result<String, Error> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     match scope {
-        Scope::System => {
-            let bus = variable("DBUS_SYSTEM_BUS_ADDRESS")
-                .unwrap_or_else(|| socket(Path::new("/run/dbus/system_bus_socket")));
-            let mut all = vec![(Peer::Bus, bus)];
-            if nix::unistd::geteuid().is_root() {
-                all.insert(
-                    0,
-                    (Peer::Manager, socket(Path::new("/run/systemd/private"))),
-                );
-            }
-            all
-        }
-        Scope::User => {
-            let runtime = variable("XDG_RUNTIME_DIR").map(std::path::PathBuf::from);
-            let private = runtime
-                .as_ref()
-                .map(|dir| (Peer::Manager, socket(&dir.join("systemd/private"))));
-            let bus = variable("DBUS_SESSION_BUS_ADDRESS")
-                .or_else(|| runtime.as_ref().map(|dir| socket(&dir.join("bus"))))
-                .map(|address| (Peer::Bus, address));
-            private.into_iter().chain(bus).collect()
-        }
+        Scope::System => Ok(variable("DBUS_SYSTEM_BUS_ADDRESS")
+            .unwrap_or_else(|| "unix:path=/run/dbus/system_bus_socket".to_owned())),
+        Scope::User => variable("DBUS_SESSION_BUS_ADDRESS")
+            .or_else(|| variable("XDG_RUNTIME_DIR").map(|dir| format!("unix:path={dir}/bus")))
+            .ok_or_else(|| Error::Unreachable {
+                address: "the user's bus".to_owned(),
+                reason: "neither $DBUS_SESSION_BUS_ADDRESS nor $XDG_RUNTIME_DIR is set".to_owned(),
+            }),
     }
 }
 
 impl Connection {
     /// Connects to the manager of `scope`.
     pub(super) fn open(scope: Scope, patience: Patience) -> Result<Self, Error> {
-        let mut first = None;
-        for (peer, address) in addresses(scope) {
-            match open_address(&address, peer, patience) {
-                Ok(inner) => {
-                    return Ok(Self {
-                        inner,
-                        peer,
-                        patience,
-                    });
-                }
-                // The first address is the one that ought to work, so its error is the one to tell.
-                Err(err) => first = first.or(Some(err)),
-            }
-        }
-        Err(first.unwrap_or_else(|| Error::Unreachable {
-            address: "the user manager".to_owned(),
-            reason: "$XDG_RUNTIME_DIR is not set".to_owned(),
-        }))
+        let inner = open_address(&address(scope)?, patience)?;
+        Ok(Self { inner, patience })
     }
 
     /// Calls a method of the manager.
@@ -186,19 +146,16 @@ impl Connection {
         select: impl Fn(&Message) -> Option<T> + Send + 'static,
     ) -> Result<mpsc::Receiver<T>, Error> {
         let patience = self.patience;
-        let mut rule = MatchRule::builder()
+        match self.call::<()>("Subscribe", &()) {
+            Err(Error::Refused { name, .. }) if name == ALREADY_SUBSCRIBED => {}
+            other => other?,
+        }
+        let rule = MatchRule::builder()
             .msg_type(zbus::message::Type::Signal)
+            .sender(DESTINATION)
             .path(path)
             .interface(interface)
             .member(member);
-        match self.peer {
-            // systemd sends every signal to its direct peers, unasked.
-            Peer::Manager => {}
-            Peer::Bus => {
-                self.call::<()>("Subscribe", &())?;
-                rule = rule.sender(DESTINATION);
-            }
-        }
         let rule = rule.build().map_err(|err| translate(err, patience))?;
         let subscribing = MessageStream::for_match_rule(rule.into_owned(), &self.inner, None);
         let mut stream = zbus::block_on(subscribing).map_err(|err| translate(err, patience))?;
@@ -220,7 +177,7 @@ impl Connection {
 }
 
 /// Connecting has no deadline of its own, and a hung systemd accepts and then says nothing.
-fn open_address(address: &str, peer: Peer, patience: Patience) -> Result<zbus::Connection, Error> {
+fn open_address(address: &str, patience: Patience) -> Result<zbus::Connection, Error> {
     let unreachable = |reason: String| Error::Unreachable {
         address: address.to_owned(),
         reason,
@@ -230,10 +187,6 @@ fn open_address(address: &str, peer: Peer, patience: Patience) -> Result<zbus::C
     std::thread::spawn(move || {
         let builder =
             zbus::connection::Builder::address(owned.as_str()).method_timeout(patience.limit());
-        let builder = match peer {
-            Peer::Manager => builder.p2p(),
-            Peer::Bus => builder,
-        };
         // Nobody listens any more after the deadline.
         drop(sender.send(zbus::block_on(builder.build())));
     });

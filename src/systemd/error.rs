@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection could be made.
-    #[error("{address}: {reason}")]
+    #[error("'{address}': {reason}; this needs systemd and its message bus")]
     Unreachable {
         /// Where systemd was expected to listen.
         address: String,

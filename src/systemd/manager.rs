@@ -5,8 +5,9 @@
 //! Jobs are awaited by the manager's `JobRemoved` signal, which is listened for before the job is
 //! asked for, so none is missed and nothing polls.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use zbus::{ObjectPath, OwnedObjectPath};
 
@@ -71,18 +72,44 @@ impl JobResult {
     }
 }
 
-/// A queued job.
+/// Queues jobs and waits for them.
 #[derive(Debug)]
-pub struct Job {
-    path: OwnedObjectPath,
+pub struct Jobs<'a> {
+    manager: &'a Manager,
     removed: mpsc::Receiver<(OwnedObjectPath, String)>,
+    ended: HashMap<OwnedObjectPath, JobResult>,
 }
 
-impl Job {
-    /// Waits for the job's end; none when `limit` is over before it.
-    pub fn wait(&self, limit: Option<Duration>) -> Result<Option<JobResult>, Error> {
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+/// A queued job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job(OwnedObjectPath);
+
+impl Jobs<'_> {
+    /// Queues a job as systemctl(1) does: it replaces a conflicting one.
+    pub fn queue(&self, kind: JobKind, unit: &UnitName) -> Result<Job, Error> {
+        let method = match kind {
+            JobKind::Start => "StartUnit",
+            JobKind::Stop => "StopUnit",
+            JobKind::Restart => "RestartUnit",
+            JobKind::Reload => "ReloadUnit",
+        };
+        let path = self
+            .manager
+            .connection
+            .call(method, &(unit.as_str(), "replace"))?;
+        Ok(Job(path))
+    }
+
+    /// Waits for a job's end; none when the deadline is over before it.
+    pub fn wait(
+        &mut self,
+        job: &Job,
+        deadline: Option<Instant>,
+    ) -> Result<Option<JobResult>, Error> {
         loop {
+            if let Some(result) = self.ended.remove(&job.0) {
+                return Ok(Some(result));
+            }
             let received = match deadline {
                 None => self
                     .removed
@@ -94,10 +121,9 @@ impl Job {
                 }
             };
             match received {
-                Ok((path, result)) if path == self.path => {
-                    return Ok(Some(JobResult::parse(&result)));
+                Ok((path, result)) => {
+                    self.ended.insert(path, JobResult::parse(&result));
                 }
-                Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed),
             }
@@ -135,24 +161,20 @@ impl Manager {
         Ok(Self { connection })
     }
 
-    /// Queues a job as systemctl(1) does: it replaces a conflicting one.
-    pub fn queue(&self, kind: JobKind, unit: &UnitName) -> Result<Job, Error> {
-        let removed =
-            self.connection
-                .signals((MANAGER_PATH, MANAGER, "JobRemoved"), |message| {
-                    type Args<'a> = (u32, ObjectPath<'a>, &'a str, &'a str);
-                    let body = message.body();
-                    let (_, path, _, result) = body.deserialize::<Args<'_>>().ok()?;
-                    Some((path.to_owned().into(), result.to_owned()))
-                })?;
-        let method = match kind {
-            JobKind::Start => "StartUnit",
-            JobKind::Stop => "StopUnit",
-            JobKind::Restart => "RestartUnit",
-            JobKind::Reload => "ReloadUnit",
-        };
-        let path = self.connection.call(method, &(unit.as_str(), "replace"))?;
-        Ok(Job { path, removed })
+    /// Listens for the ends of jobs, so that some can be queued.
+    pub fn jobs(&self) -> Result<Jobs<'_>, Error> {
+        let signal = (MANAGER_PATH, MANAGER, "JobRemoved");
+        let removed = self.connection.signals(signal, |message| {
+            type Args<'a> = (u32, ObjectPath<'a>, &'a str, &'a str);
+            let body = message.body();
+            let (_, path, _, result) = body.deserialize::<Args<'_>>().ok()?;
+            Some((path.to_owned().into(), result.to_owned()))
+        })?;
+        Ok(Jobs {
+            manager: self,
+            removed,
+            ended: HashMap::new(),
+        })
     }
 
     /// Sends a signal.

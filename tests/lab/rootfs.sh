@@ -20,14 +20,14 @@ rootfs_path() {
 
 # Prints the Debian mirror that this machine's own apt uses.
 host_mirror() {
-    if [[ -n ${LAB_MIRROR:-} ]]; then
-        echo "$LAB_MIRROR"
-        return
+    local mirror=${LAB_MIRROR:-}
+    if [[ -z $mirror ]]; then
+        # shellcheck disable=SC2016 # the variables of the format are apt's own
+        mirror=$(apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' |
+            awk '$1 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable)$/ && $2 == "main" && !found { print $3; found = 1 }')
     fi
-    # The variables in this format are apt's own.
-    # shellcheck disable=SC2016
-    apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' |
-        awk '$1 ~ /^(bookworm|trixie|forky|sid|stable|testing|unstable)$/ && $2 == "main" { print $3; exit }'
+    [[ -n $mirror ]] || die "apt on this machine names no Debian mirror; set LAB_MIRROR to one"
+    echo "$mirror"
 }
 
 # Units that have nothing to do in a lab, or would touch what it shares with the host:
@@ -82,7 +82,6 @@ ensure_rootfs() {
     if [[ ! -d $root ]]; then
         "$LAB_HOME/../need" mmdebstrap mmdebstrap
         mirror=$(host_mirror)
-        [[ -n $mirror ]] || die "apt on this machine names no Debian mirror; set LAB_MIRROR to one"
         proxy=$(apt-config shell proxy Acquire::http::Proxy)
         if [[ -n $proxy ]]; then
             eval "$proxy"

@@ -1,60 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A plain definition and plain facts, for the tests of this directory.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use crate::definition::value::Bytes;
-use crate::definition::{
-    Definition, Hooks, Kind, Lifecycle, Log, Network, Notify, Passthrough, Process, PullPolicy,
-    Resources, Restart, Root, Security, Storage, Timeout,
-};
+use crate::definition::{Definition, load};
 use crate::engine::host::{Architecture, HostFacts};
 use crate::engine::spec::Inputs;
 use crate::engine::user::ResolvedUser;
+use crate::paths::Paths;
+use crate::sys::fs::{Durability, ensure_dir, write_atomic};
 
 /// What `image = "busybox"` alone makes.
 pub(crate) fn definition() -> Definition {
-    Definition {
-        name: "web".parse().unwrap(),
-        sources: vec![PathBuf::from("/etc/wharf/containers/web.toml")],
-        description: None,
-        root: Root::Image("busybox".to_owned()),
-        pull_policy: PullPolicy::Missing,
-        process: Process::default(),
-        hostname: None,
-        storage: Storage {
-            shm_size: Bytes(64 << 20),
-            ..Storage::default()
-        },
-        security: Security {
-            no_new_privileges: true,
-            ..Security::default()
-        },
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        lifecycle: Lifecycle {
-            kind: Kind::Service,
-            notify: Notify::Started,
-            restart: Restart::No,
-            restart_delay: None,
-            restart_max_attempts: None,
-            restart_window: None,
-            stop_signal: None,
-            stop_timeout: Timeout::After(Duration::from_secs(10)),
-            start_timeout: None,
-            reload: None,
-            depends_on: Vec::new(),
-            enabled: false,
-            wanted_by: Vec::new(),
-        },
-        resources: Resources::default(),
-        log: Log::default(),
-        network: Network::Private,
-        hooks: Hooks::default(),
-        passthrough: Passthrough::default(),
-    }
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("etc/wharf/containers");
+    ensure_dir(&dir, 0o755).unwrap();
+    let text = b"image = \"busybox\"\n";
+    write_atomic(&dir.join("web.toml"), text, 0o644, Durability::Memory).unwrap();
+    load::load(&Paths::system(root.path()), &"web".parse().unwrap()).unwrap()
 }
 
 /// A machine that gives everything.

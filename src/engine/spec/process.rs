@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
 
+use crate::definition::problem::quote;
 use crate::definition::{self, Definition};
 use crate::engine::spec::capabilities::{self, Set};
 use crate::engine::spec::{INIT_PATH, Inputs, security};
@@ -55,26 +56,36 @@ pub fn working_dir(process: &definition::Process, image: Option<&str>) -> anyhow
         (None, Some("") | None) => return Ok(PathBuf::from("/")),
         (None, Some(path)) => ("the image's WorkingDir", path),
     };
-    let path_for_people = path.escape_debug();
-    if !path.starts_with('/') {
-        bail!("{origin} '{path_for_people}' is not an absolute path");
+    let Some(clean) = clean(path) else {
+        bail!(
+            "{origin} '{}' is not an absolute path without '..'",
+            quote(path)
+        );
+    };
+    if clean.starts_with("/proc") {
+        bail!(
+            "{origin} '{}' is below /proc, where no process may start",
+            quote(path)
+        );
     }
-    if path.contains('\0') {
-        bail!("{origin} '{path_for_people}' holds a NUL character");
+    Ok(clean)
+}
+
+/// An absolute path without `.` and `//`. One with `..`, whose meaning would depend on links, has
+/// no clean form.
+pub(crate) fn clean(path: &str) -> Option<PathBuf> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return None;
     }
-    // Without "." and "//"; ".." is not resolved but refused, as its meaning depends on links.
     let mut clean = PathBuf::from("/");
     for part in path.split('/') {
         match part {
             "" | "." => {}
-            ".." => bail!("{origin} '{path_for_people}' holds '..', write the path without it"),
+            ".." => return None,
             part => clean.push(part),
         }
     }
-    if clean.starts_with("/proc") {
-        bail!("{origin} '{path_for_people}' is below /proc, where no process may start");
-    }
-    Ok(clean)
+    Some(clean)
 }
 
 pub(crate) fn render(inputs: &Inputs<'_>, bounding: &Set) -> anyhow::Result<Process> {

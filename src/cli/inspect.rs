@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `wharf inspect`: everything known about containers, for programs.
+
+use super::exit::ExitStatus;
+use super::jobs::{self, Names};
+use super::terminal::Out;
+use super::{Context, output};
+use crate::engine::definitions::{self, Found};
+use crate::engine::lifecycle::Container;
+use crate::history;
+
+/// Print everything about containers as JSON, see wharf(1)
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Prints it.
+pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let manager = jobs::connect(context)?;
+    let mut containers = Vec::new();
+    let status = jobs::each(context, &args.names.names, |name| {
+        let container = Container {
+            paths: &context.paths,
+            manager: &manager,
+            name,
+        };
+        let seen = container.observe()?;
+        let history = history::load(&context.paths, name)?;
+        let mut inspected = output::Inspected::new(name.clone(), seen, history);
+        inspected.definition = match definitions::find(&context.paths, name) {
+            Found::File(path) => Some(path.display().to_string()),
+            Found::Masked(_) | Found::Absent => None,
+        };
+        containers.push(inspected);
+        Ok(())
+    });
+    let inspection = output::Inspection {
+        schema: output::SCHEMA,
+        containers,
+    };
+    let mut out = Out::stdout();
+    out.line(&serde_json::to_string_pretty(&inspection)?)?;
+    out.flush()?;
+    Ok(status)
+}

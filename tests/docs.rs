@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line and wharf(1) say the same: every command, option, exit status and message id,
+//! both ways.
+
+use std::collections::BTreeSet;
+
+use clap::CommandFactory as _;
+use wharf::cli::Cli;
+use wharf::cli::exit::ExitStatus;
+use wharf::journal::event::Event;
+
+const PAGE: &str = include_str!("../man/wharf.1.md");
+
+/// The text of the part headed by `heading`, up to the next heading of its level or above.
+fn part<'a>(page: &'a str, heading: &str) -> &'a str {
+    let level = heading.split(' ').next().unwrap().len();
+    let start = page
+        .find(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("wharf.1.md has no '{heading}'"));
+    let body = &page[start + heading.len() + 2..];
+    let end = body
+        .match_indices("\n#")
+        .find(|(at, _)| {
+            let marks = body[at + 1..].chars().take_while(|c| *c == '#').count();
+            marks <= level
+        })
+        .map_or(body.len(), |(at, _)| at);
+    &body[..end]
+}
+
+/// What a part describes: the bold words at the beginning of the lines before ':   '.
+fn options(part: &str) -> BTreeSet<String> {
+    let lines: Vec<&str> = part.lines().collect();
+    let described = lines.windows(2).filter(|pair| pair[1].starts_with(":  "));
+    let terms = described.flat_map(|pair| pair[0].split("**").skip(1).step_by(2));
+    let options = terms.filter(|term| term.starts_with('-'));
+    options.map(str::to_owned).collect()
+}
+
+/// The options of a command, short and long; clap's own and the global ones only for the root.
+fn defined(command: &clap::Command, keep: impl Fn(&clap::Arg) -> bool) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for arg in command.get_arguments().filter(|arg| keep(arg)) {
+        found.extend(arg.get_long().map(|long| format!("--{long}")));
+        found.extend(arg.get_short().map(|short| format!("-{short}")));
+    }
+    found
+}
+
+fn built() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    command
+}
+
+#[test]
+fn global_options() {
+    let defined = defined(&built(), |arg| arg.get_id() != "command");
+    assert_eq!(options(part(PAGE, "# OPTIONS")), defined);
+}
+
+#[test]
+fn commands_and_their_options() {
+    let root = built();
+    let mut commands = BTreeSet::new();
+    for command in root.get_subcommands().filter(|c| !c.is_hide_set()) {
+        let name = command.get_name().to_owned();
+        let own = |arg: &clap::Arg| {
+            !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str())
+        };
+        let section = part(PAGE, &format!("## {name}"));
+        assert!(
+            section.contains(&format!("**wharf {name}**")),
+            "no synopsis of '{name}'"
+        );
+        assert_eq!(options(section), defined(command, own), "{name}");
+        commands.insert(name);
+    }
+    let sections = part(PAGE, "# COMMANDS")
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(str::to_owned);
+    assert_eq!(sections.collect::<BTreeSet<_>>(), commands);
+}
+
+#[test]
+fn every_option_says_what_it_does() {
+    for command in built().get_subcommands() {
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        for arg in command.get_arguments() {
+            let name = command.get_name();
+            assert!(arg.get_help().is_some(), "{name}: {}", arg.get_id());
+        }
+    }
+}
+
+#[test]
+fn exit_statuses() {
+    let all = [
+        ExitStatus::Success,
+        ExitStatus::Failure,
+        ExitStatus::Usage,
+        ExitStatus::NotRunning,
+        ExitStatus::NotPermitted,
+        ExitStatus::NoSuchContainer,
+        ExitStatus::Engine,
+        ExitStatus::NotExecutable,
+        ExitStatus::NotFound,
+    ];
+    let section = part(PAGE, "# EXIT STATUS");
+    let described: Vec<String> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("**")?.strip_suffix("**"))
+        .map(str::to_owned)
+        .collect();
+    let expected: Vec<String> = all.iter().map(|status| status.code().to_string()).collect();
+    assert_eq!(described, expected);
+}
+
+#[test]
+fn message_ids() {
+    let section = part(PAGE, "# JOURNAL FIELDS");
+    for event in Event::ALL {
+        let described = format!("`{}`\n:   *{}*", event.message_id(), event.name());
+        assert!(section.contains(&described), "{described}");
+    }
+    let ids = section
+        .lines()
+        .filter(|line| line.trim_matches('`').len() == 32);
+    assert_eq!(ids.count(), Event::ALL.len());
+}
