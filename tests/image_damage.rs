@@ -2,6 +2,8 @@
 //! Damage in the image store and loads that were killed or run at once (hostile-inputs S6, S7, S8,
 //! K1, K8, R15).
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,8 @@
 //! Odd and damaged archives of layers (hostile-inputs 2.T, T15 to T27): framing, numbers,
 //! compression. What entries may do to the tree is in `layers.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;

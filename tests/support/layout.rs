@@ -7,12 +7,13 @@
     reason = "a rig that cannot be made fails its test"
 )]
 #![allow(
+    unreachable_pub,
     missing_docs,
     missing_debug_implementations,
     reason = "only tests see it"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -250,6 +251,17 @@ impl Rig {
         }
         let report = check::check(&self.store, &mut |_| {}).unwrap();
         assert!(report.findings.is_empty(), "{report:?}: {context:?}");
+    }
+
+    /// Removes all images.
+    pub fn forget(&self) {
+        let writer = self.store.write().unwrap();
+        for record in self.store.records().unwrap() {
+            writer
+                .remove(&record.digest.to_string(), &BTreeSet::new())
+                .unwrap();
+        }
+        writer.collect().unwrap();
     }
 
     /// Nothing of any image is there.

@@ -9,6 +9,7 @@
     reason = "a rig that cannot be made fails its test"
 )]
 #![allow(
+    unreachable_pub,
     missing_docs,
     missing_debug_implementations,
     reason = "only tests see it"
