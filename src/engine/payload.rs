@@ -15,7 +15,7 @@ use crate::definition::value::{IdOrName, Signal, UserRef};
 use crate::definition::{Definition, Notify};
 use crate::engine::spec::{NOTIFY_SOCKET, process};
 use crate::engine::user::ResolvedUser;
-use crate::engine::{env, etc, user};
+use crate::engine::{env, etc, links, user};
 use crate::image;
 use crate::sys::root::Root;
 
@@ -49,6 +49,12 @@ pub fn resolve(
     let wanted = &definition.process;
     let args = process::command_line(wanted, &image.entrypoint, &image.cmd)?;
     let cwd = process::working_dir(wanted, image.working_dir.as_deref())?;
+    if links::lead_through(root, &cwd, &[PathBuf::from("/proc")]) {
+        bail!(
+            "the working directory '{}' leads into /proc, where no process may start",
+            quote(&cwd.to_string_lossy())
+        );
+    }
     let reference = user_reference(wanted.user.as_ref(), image.user.as_deref())?;
     let user = user::resolve(root, &reference, &wanted.group_add)?;
     let hostname = match &definition.hostname {
@@ -133,7 +139,9 @@ fn image_volumes(
             );
         }
         let target = target.to_string_lossy().into_owned();
-        if !mounted.contains(target.as_str()) {
+        // wharf's own files are there, whatever the image thinks.
+        let own = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].contains(&target.as_str());
+        if !own && !mounted.contains(target.as_str()) {
             targets.insert(target);
         }
     }
@@ -211,6 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn a_working_directory_that_is_a_link_into_proc_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/proc/self/fd/8", dir.path().join("work")).unwrap();
+        let image = image::Config {
+            working_dir: Some("/work".to_owned()),
+            ..image()
+        };
+        let root = Root::open(dir.path()).unwrap();
+        let err = resolve(&fixture::definition(), &image, &root).unwrap_err();
+        assert!(
+            err.to_string().contains("'/work' leads into /proc"),
+            "{err}"
+        );
+    }
+
+    #[test]
     fn volumes_of_an_image_are_cleaned_or_refused() {
         let mut definition = fixture::definition();
         definition.storage.volumes = vec![Volume {
@@ -223,7 +247,7 @@ mod tests {
             idmap: false,
         }];
         let declared = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-        let good = declared(&["/data//x/", "/data", "/mine", "/./data"]);
+        let good = declared(&["/data//x/", "/data", "/mine", "/./data", "/etc/hosts"]);
         assert_eq!(
             image_volumes(&definition, &good).unwrap(),
             ["/data", "/data/x"]

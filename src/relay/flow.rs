@@ -3,11 +3,15 @@
 //!
 //! A flow never waits and never gives up. It loses bytes only while there is no journald to take
 //! them, so that the container can go on; what was lost is counted and reported once.
+//!
+//! Only whole lines leave a FIFO while the container runs: whoever goes on with it, a new worker or
+//! `wharf cleanup`, then begins with a line. journald would record the two parts of a cut line as
+//! two lines, because they come from two senders.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -17,6 +21,7 @@ use crate::sys;
 use crate::sys::handover;
 use crate::sys::pipe::{self, Moved};
 
+use super::lines::Lines;
 use super::report::{self, Entry};
 
 /// Most that one splice moves, so that the other flows get their turn: 1 MiB.
@@ -112,6 +117,7 @@ pub struct Flow<'a> {
     header: Header<'a>,
     /// Keeps the source from ending while the container runs.
     hold: Option<OwnedFd>,
+    lines: Option<Lines>,
     sink: Sink,
     pause: Duration,
     buffer: Buffer,
@@ -140,6 +146,7 @@ impl<'a> Flow<'a> {
             },
             header,
             hold: None,
+            lines: None,
             sink: stream::connect(&header).map_or(
                 Sink::Away {
                     since: now,
@@ -162,6 +169,9 @@ impl<'a> Flow<'a> {
             Kind::Fifo => pipe::open_writer(self.source.as_fd())?,
             Kind::Console => open_console(self.source.as_fd())?,
         });
+        if self.kind == Kind::Fifo {
+            self.lines = Some(Lines::new(self.source.as_fd())?);
+        }
         if let Sink::Away { since, .. } = &mut self.sink {
             *since = Instant::now();
         }
@@ -171,6 +181,7 @@ impl<'a> Flow<'a> {
     /// The container's init has ended: the source may end too.
     pub fn release(&mut self) {
         self.hold = None;
+        self.lines = None;
     }
 
     /// Whether nothing will come any more.
@@ -187,7 +198,10 @@ impl<'a> Flow<'a> {
                 at: None,
             };
         }
-        let source = Some(self.source.as_fd());
+        let source = match &self.lines {
+            Some(lines) if lines.is_partial() => Some(lines.news()),
+            Some(_) | None => Some(self.source.as_fd()),
+        };
         match &self.sink {
             Sink::Open { stream, full, .. } => Interest {
                 source: source.filter(|_| !full),
@@ -207,7 +221,7 @@ impl<'a> Flow<'a> {
                     false => *next,
                 };
                 Interest {
-                    source: source.filter(|_| now >= dropping),
+                    source: (now >= dropping).then(|| self.source.as_fd()),
                     sink: None,
                     at: Some(at),
                 }
@@ -250,7 +264,19 @@ impl<'a> Flow<'a> {
             return;
         };
         let moved = match self.way {
-            Way::Splice => pipe::splice(self.source.as_fd(), stream.as_fd(), SPLICE_MAX_BYTES),
+            Way::Splice => {
+                let source = self.source.as_fd();
+                match self
+                    .lines
+                    .as_mut()
+                    .map(|lines| lines.take(source, SPLICE_MAX_BYTES))
+                {
+                    None => pipe::splice(source, stream.as_fd(), SPLICE_MAX_BYTES),
+                    Some(0) => Moved::Empty,
+                    Some(_) if !has_room(stream.as_fd()) => Moved::Blocked,
+                    Some(count) => pipe::splice(source, stream.as_fd(), count),
+                }
+            }
             Way::Copy => {
                 let source = found.source.then(|| self.source.as_fd());
                 self.buffer.pump(source, stream.as_fd(), self.kind)
@@ -266,7 +292,10 @@ impl<'a> Flow<'a> {
             }
             // With a hold there is no end, only a program that closed its output for a while.
             Moved::End => self.ended = self.hold.is_none(),
-            Moved::Unsupported => self.way = Way::Copy,
+            Moved::Unsupported => {
+                self.way = Way::Copy;
+                self.lines = None;
+            }
             Moved::SinkGone | Moved::Failed(_) => self.lose_sink(now),
         }
     }
@@ -378,6 +407,13 @@ impl Lost {
     }
 }
 
+/// Whether all that a FIFO holds fits into `stream`, so that no splice ends within a line: the
+/// kernel calls a stream writable while three quarters of its 208 KiB are free.
+fn has_room(stream: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(stream, PollFlags::OUT)];
+    rustix::event::poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// Opens the other end of the terminal, so that the master does not hang up when the container has
 /// it closed for a moment, and gives it a size if it has none.
 fn open_console(master: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
@@ -399,24 +435,16 @@ fn open_console(master: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
 }
 
 /// Bytes that were read and not yet written.
-#[derive(Debug)]
+///
+/// Room for them is made at the first use: most flows never have one, and two pages in each of two
+/// processes are a good part of what the relay takes.
+#[derive(Debug, Default)]
 struct Buffer {
-    bytes: [u8; BUFFER_BYTES],
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
     /// A CR was the last byte read; it counts only if no LF follows.
     carriage_return: bool,
-}
-
-impl Default for Buffer {
-    fn default() -> Self {
-        Self {
-            bytes: [0; BUFFER_BYTES],
-            start: 0,
-            end: 0,
-            carriage_return: false,
-        }
-    }
 }
 
 impl Buffer {
@@ -454,6 +482,7 @@ impl Buffer {
 
     /// Reads once, and returns how many bytes were read.
     fn fill(&mut self, source: BorrowedFd<'_>, kind: Kind) -> rustix::io::Result<usize> {
+        self.bytes.resize(BUFFER_BYTES, 0);
         let kept = usize::from(self.carriage_return);
         if let (true, Some(first)) = (self.carriage_return, self.bytes.first_mut()) {
             *first = b'\r';
@@ -489,5 +518,49 @@ impl Buffer {
             written += 1;
         }
         self.end = written;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes out of a copy of `chunks`, each read at once.
+    fn copied(chunks: &[&[u8]], kind: Kind) -> Vec<u8> {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let (sink, journal) = rustix::pipe::pipe().unwrap();
+        let (mut buffer, mut out) = (Buffer::default(), vec![0; 100]);
+        for chunk in chunks {
+            rustix::io::write(&writer, chunk).unwrap();
+            buffer.pump(Some(reader.as_fd()), journal.as_fd(), kind);
+            assert!(buffer.is_empty());
+        }
+        drop(writer);
+        let end = buffer.pump(Some(reader.as_fd()), journal.as_fd(), kind);
+        assert_eq!(end, Moved::End);
+        drop(journal);
+        let count = rustix::io::read(&sink, &mut out).unwrap();
+        out.truncate(count);
+        out
+    }
+
+    #[test]
+    fn line_ends_of_a_terminal_are_folded() {
+        for (chunks, expected) in [
+            (&[b"a\r\nb\r\n" as &[u8]] as &[&[u8]], b"a\nb\n" as &[u8]),
+            (&[b"a\r", b"\nb"], b"a\nb"),
+            (&[b"a\r", b"b\r\r\n"], b"a\rb\r\n"),
+            (&[b"\r\n", b"\0\xff"], b"\n\0\xff"),
+        ] {
+            assert_eq!(copied(chunks, Kind::Console), expected, "{chunks:?}");
+            assert_eq!(copied(chunks, Kind::Fifo), chunks.concat(), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted() {
+        let mut lost = Lost::default();
+        lost.count(b"a\nb\nc");
+        assert_eq!((lost.bytes, lost.lines), (5, 2));
     }
 }
