@@ -2,6 +2,8 @@
 //! The command line and wharf(1) say the same: every command, option, exit status and message id,
 //! both ways.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::BTreeSet;
 
 use clap::CommandFactory as _;
