@@ -13,6 +13,7 @@ pub mod daemon_reload;
 pub mod events;
 pub mod exit;
 pub mod history;
+pub mod image;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
@@ -39,6 +40,9 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 use self::exit::{Exit, ExitStatus};
+use tracing::level_filters::LevelFilter;
+
+use crate::journal::log::{self, Target};
 use crate::paths::{Paths, Scope};
 
 const EXAMPLES: &str = "\
@@ -80,9 +84,6 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Cleanup(cleanup::Args),
-    Cat(cat::Args),
-    Check(check::Args),
     Start(start::Args),
     Stop(stop::Args),
     Restart(restart::Args),
@@ -98,9 +99,13 @@ enum Command {
     History(history::Args),
     Events(events::Args),
     Rm(rm::Args),
-    DaemonReload(daemon_reload::Args),
-    Completion(completion::Args),
+    Image(image::Args),
+    Check(check::Args),
+    Cat(cat::Args),
     Schema(schema::Args),
+    DaemonReload(daemon_reload::Args),
+    Cleanup(cleanup::Args),
+    Completion(completion::Args),
 }
 
 /// What a verb works on.
@@ -180,20 +185,19 @@ fn user_paths(root: &Path) -> anyhow::Result<Paths> {
     Ok(Paths::user(root, &config, &runtime, &data))
 }
 
-/// Sends traces to standard error, as many as were asked for.
+/// Sends what the process logs to the journal under systemd, else to standard error, as much as
+/// was asked for.
 pub fn start_logging(cli: &Cli) {
-    use tracing_subscriber::filter::LevelFilter;
     let level = match cli.global.verbose {
-        0 => LevelFilter::WARN,
+        0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         2.. => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
+    let installed = log::install(Target::detect(), level);
+    // Without a journal to log to there still is the container to start.
+    if installed.is_err() {
+        log::install(Target::StandardError, level).ok();
+    }
 }
 
 /// Runs the verb.
@@ -225,6 +229,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Events(args) => events::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),
+        Command::Image(args) => image::run(&context, args),
     }
 }
 

@@ -34,7 +34,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         let [name] = names.as_slice() else {
             return Err(Exit::usage("'--foreground' takes one container").into());
         };
-        return Ok(ExitStatus::Payload(foreground(context, name)));
+        return foreground(context, name);
     }
     let manager = jobs::connect(context)?;
     jobs::refresh(context, &manager, names)?;
@@ -43,13 +43,13 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     })
 }
 
-/// Becomes the engine. The exit status of a failure is the engine's to choose: who looks at a
-/// container's exit code must be able to tell wharf's failure from the payload's.
-fn foreground(context: &Context, name: &ContainerName) -> u8 {
-    let result =
-        Engine::new(context.paths.clone()).and_then(|engine| start::foreground(&engine, name));
-    result.unwrap_or_else(|err| {
-        jobs::note(&format!("{err:#}"));
-        start::exit_status(&err)
-    })
+/// Runs one container here, or in its unit when systemd runs us.
+fn foreground(context: &Context, name: &ContainerName) -> anyhow::Result<ExitStatus> {
+    let status = Engine::new(context.paths.clone())
+        .and_then(|engine| start::foreground(&engine, name))
+        .map_err(|err| Exit {
+            status: ExitStatus::Payload(start::exit_status(&err)),
+            message: format!("{err:#}"),
+        })?;
+    Ok(ExitStatus::Payload(status))
 }

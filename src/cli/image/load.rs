@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `wharf image load`: unpack the images of an archive into the store.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::exit::{Exit, ExitStatus};
+use crate::cli::terminal::{Out, escape};
+use crate::image::Reference;
+use crate::image::load::{Event, Source, load};
+use crate::image::store::Store;
+use crate::paths::Paths;
+
+/// Load the images of a docker-archive, an oci-archive or an OCI layout
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The archive (also compressed with gzip or zstd) or the directory; '-' is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+    /// Give the only image of the archive this name
+    #[arg(long, value_name = "REF")]
+    name: Option<Reference>,
+    /// Print what was loaded as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+    let source = if args.file == Path::new("-") {
+        if io::stdin().is_terminal() {
+            return Err(Exit::usage(
+                "standard input is a terminal; give the archive's name or redirect it",
+            )
+            .into());
+        }
+        Source::Stream(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+    } else {
+        Source::Path(args.file.clone())
+    };
+    let store = Store::open(paths)?;
+    let mut progress = Progress::new();
+    let loaded = load(&store, source, args.name.as_ref(), &mut |event| {
+        progress.show(event);
+    })
+    .with_context(|| format!("loading '{}'", args.file.display()));
+    progress.clear();
+    let loaded = loaded?;
+    let mut out = Out::stdout();
+    if args.json {
+        out.line(&serde_json::to_string_pretty(&loaded)?)?;
+    } else {
+        for image in &loaded {
+            for reference in &image.references {
+                out.line(&format!("loaded {}", reference.familiar()))?;
+            }
+            if image.references.is_empty() {
+                out.line(&format!("loaded {}", image.digest))?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(ExitStatus::Success)
+}
+
+/// A bar on a terminal, a line per layer elsewhere; both on standard error.
+struct Progress {
+    terminal: bool,
+    bar: ProgressBar,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            terminal: io::stderr().is_terminal(),
+            bar: ProgressBar::hidden(),
+        }
+    }
+
+    fn show(&mut self, event: Event) {
+        match event {
+            Event::Layer {
+                name,
+                number,
+                total,
+                bytes,
+            } => {
+                let text = format!("layer {number}/{total} {name}");
+                if self.terminal {
+                    self.clear();
+                    let style = ProgressStyle::with_template(
+                        "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes}",
+                    );
+                    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+                    self.bar = ProgressBar::new(bytes).with_style(style).with_message(text);
+                } else {
+                    self.line(&format!("{text}: {}", super::size(bytes)));
+                }
+            }
+            Event::Progress(bytes) => self.bar.inc(bytes),
+            Event::Present(name) => self.line(&format!("layer {name}: already there")),
+            Event::Flushing => {
+                if self.terminal {
+                    self.clear();
+                    self.bar = ProgressBar::new_spinner().with_message("writing to the disk");
+                    self.bar.tick();
+                }
+            }
+            Event::Warning(text) => self.line(&format!("warning: {text}")),
+        }
+    }
+
+    fn line(&self, text: &str) {
+        // Nobody is left to tell when standard error is gone.
+        self.bar
+            .suspend(|| drop(writeln!(io::stderr(), "{}", escape(text))));
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
