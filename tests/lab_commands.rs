@@ -218,7 +218,10 @@ fn failures(suite: Suite) {
             ),
             ("systemctl show --value -p Result ctr@deaf", 0, "signal"),
             (
-                "wharf start deaf && wharf stop -t 0 deaf; wharf wait deaf",
+                "wharf start deaf
+                 until grep -q sleep /proc/$(systemctl show --value -p MainPID ctr@deaf)/comm
+                 do sleep 0.1; done
+                 wharf stop -t 0 deaf; wharf wait deaf",
                 137,
                 "137",
             ),
