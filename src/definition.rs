@@ -498,7 +498,7 @@ pub enum RateLimit {
 pub enum Network {
     /// The host's network namespace.
     Host,
-    /// An own namespace with nothing but a loopback that is down.
+    /// An own namespace with nothing but its loopback, and no name servers.
     None,
     /// An own namespace with loopback.
     #[default]
