@@ -14,14 +14,11 @@ use crate::definition::load::{self, LoadError};
 use crate::definition::{Definition, cycle};
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
-use crate::paths::{Paths, Scope};
+use crate::paths::{DROP_IN, Paths, Scope};
 use crate::sys;
 use crate::unitfile::{Section, Unit, Value};
 
 pub mod container;
-
-/// The name of every drop-in; `systemctl edit` makes `override.conf`, which comes later and wins.
-const DROP_IN: &str = "50-wharf.conf";
 
 /// The directories a generator is given (systemd.generator(7)).
 #[derive(Debug, Clone)]

@@ -24,7 +24,7 @@ pub enum NameError {
     #[error("'{0}' is not a name: longer than 63 bytes")]
     TooLong(String),
     /// A name that stands for something else in the definition directories.
-    #[error("'{0}' is not a name: 'container' and names that end in .toml or .toml.d are reserved")]
+    #[error("'{0}' is not a name: it ends like the file of a definition or of drop-ins")]
     Reserved(String),
     /// A character that names must not hold, or a second `@`.
     #[error(
@@ -87,9 +87,8 @@ impl FromStr for ContainerName {
         for part in std::iter::once(base).chain(instance) {
             check_part(text, part)?;
         }
-        // Their run-time directory would be taken for a definition or its drop-ins, and
-        // `container.toml.d` applies to every container.
-        if text == "container" || text.ends_with(".toml") || text.ends_with(".toml.d") {
+        // Their run-time directory would be taken for a definition or its drop-ins.
+        if text.ends_with(".toml") || text.ends_with(".toml.d") {
             return Err(NameError::Reserved(printable(text)));
         }
         Ok(Self(text.to_owned()))

@@ -16,7 +16,7 @@
 //! [`exit::reclaim`] removes whatever the steps before it made. Without a service manager
 //! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`](super::shell)'s.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -150,6 +150,9 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
     exit::reclaim(engine, name).context("reclaiming what an earlier run left")?;
+    if notifier.is_some() {
+        note_stale_unit(engine, &definition);
+    }
     stopwatch.lap("load");
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
@@ -173,6 +176,29 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     match notifier {
         Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
         None => shell::stay(start, &bundle, rootfs),
+    }
+}
+
+/// Says so when systemd has not read the definition since it was changed: limits, restart policy
+/// and dependencies of the unit are then those of before, or the template's. systemctl(1) warns of
+/// that only while the unit is loaded.
+fn note_stale_unit(engine: &Engine, definition: &Definition) {
+    let unit = definition.name.unit();
+    let drop_in = engine.paths.generated_drop_in(&unit);
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let read = changed(&drop_in);
+    let newest = definition
+        .sources
+        .iter()
+        .filter_map(|path| changed(path))
+        .max();
+    // Equal where both were written within one tick of the kernel's clock.
+    if read.is_none() || newest > read {
+        log::note(&format!(
+            "The definition of container '{}' changed after systemd read it: its limits and restart \
+             policy are those of before, until 'systemctl daemon-reload'",
+            definition.name
+        ));
     }
 }
 

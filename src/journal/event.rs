@@ -87,8 +87,6 @@ pub const EXIT_CODE: &str = "WHARF_EXIT_CODE";
 pub const EXIT_SIGNAL: &str = "WHARF_EXIT_SIGNAL";
 /// The manifest digest of the image that ran.
 pub const IMAGE_DIGEST: &str = "WHARF_IMAGE_DIGEST";
-/// The numbered step of start or cleanup that failed.
-pub const STEP: &str = "WHARF_STEP";
 
 #[cfg(test)]
 mod tests {

@@ -73,6 +73,8 @@ impl Catalogue {
             }
         }
         catalogue.find_orphans();
+        // Directories are read in the file system's order; what is printed has one of its own.
+        catalogue.strays.sort_by(|a, b| a.file.cmp(&b.file));
         catalogue
     }
 
