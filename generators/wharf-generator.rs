@@ -1,3 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
-//! wharf-generator(8).
-fn main() {}
+//! wharf-generator(8): the program that systemd runs at boot and at every daemon-reload.
+//!
+//! Finds out for whom it runs and where to write, and leaves the rest to `wharf::generator`. Exits
+//! 0 whatever the definitions hold; 2 only when it is called in another way than systemd does.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use wharf::generator::{self, OutputDirs};
+use wharf::journal::kmsg::{Log, Severity};
+use wharf::paths::{Paths, Scope};
+
+fn main() -> ExitCode {
+    let args: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    // systemd.generator(7): the normal, early and late directories; one by hand, for a look.
+    let normal = match args.as_slice() {
+        [normal] | [normal, _, _] if normal.is_absolute() => normal.clone(),
+        _ => {
+            let usage = "usage: wharf-generator NORMAL-DIR [EARLY-DIR LATE-DIR], all absolute";
+            Log::stderr().line(Severity::Error, usage);
+            return ExitCode::from(2);
+        }
+    };
+    let scope = scope();
+    let mut log = match scope {
+        // Set by systemd only, so that a run by hand reports to whoever made it.
+        Scope::System if env::var_os("SYSTEMD_SCOPE").is_some() => Log::kernel(),
+        Scope::System | Scope::User => Log::stderr(),
+    };
+    let paths = match scope {
+        Scope::System => Some(Paths::system(Path::new("/"))),
+        Scope::User => user_paths(),
+    };
+    match paths {
+        Some(paths) => {
+            let summary = generator::run(&paths, &OutputDirs { normal });
+            for (severity, text) in &summary.messages {
+                log.line(*severity, text);
+            }
+        }
+        None => log.line(
+            Severity::Error,
+            "neither HOME nor XDG_RUNTIME_DIR is set, skipping",
+        ),
+    }
+    log.finish();
+    ExitCode::SUCCESS
+}
+
+fn scope() -> Scope {
+    let user = match env::var_os("SYSTEMD_SCOPE") {
+        Some(scope) => scope == "user",
+        None => env::args_os().next().is_some_and(|program| {
+            let dir = Path::new(&program).parent().and_then(Path::file_name);
+            dir.is_some_and(|dir| dir == "user-generators")
+        }),
+    };
+    if user { Scope::User } else { Scope::System }
+}
+
+/// The directories of the XDG base directory specification, with its defaults.
+fn user_paths() -> Option<Paths> {
+    let absolute = |key| {
+        env::var_os(key)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let home = absolute("HOME");
+    let in_home = |key, default| absolute(key).or_else(|| home.as_ref().map(|h| h.join(default)));
+    Some(Paths::user(
+        Path::new("/"),
+        &in_home("XDG_CONFIG_HOME", ".config")?,
+        &absolute("XDG_RUNTIME_DIR")?,
+        &in_home("XDG_DATA_HOME", ".local/share")?,
+    ))
+}

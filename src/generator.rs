@@ -9,10 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::definition::Definition;
+use crate::definition::load::scan::Catalogue;
+use crate::definition::load::{self, LoadError};
 use crate::journal::kmsg::Severity;
+use crate::paths::Paths;
 use crate::name::{ContainerName, UnitName};
 use crate::paths::Scope;
 use crate::sys;
+use crate::unitfile::{Section, Unit, Value};
 
 pub mod container;
 pub mod cycle;
@@ -37,7 +41,7 @@ pub struct Summary {
 
 /// A definition as far as it could be read.
 #[derive(Debug)]
-pub enum Loaded {
+enum Loaded {
     /// It is valid.
     Valid(Box<Definition>),
     /// It is not: the file to mend, and what to say.
@@ -52,6 +56,27 @@ pub enum Loaded {
 }
 
 impl Loaded {
+    /// None for a name that is to have no drop-in: it is masked, or its file went away meanwhile.
+    fn new(name: ContainerName, result: Result<Definition, LoadError>) -> Option<Self> {
+        match result {
+            Ok(definition) => Some(Self::Valid(Box::new(definition))),
+            Err(err) => {
+                let problem = err.to_string();
+                let source = match err {
+                    LoadError::Masked { .. } | LoadError::Undefined { .. } => return None,
+                    LoadError::Invalid { problems, .. } => {
+                        problems.into_iter().next().map(|problem| problem.file)
+                    }
+                };
+                Some(Self::Broken {
+                    name,
+                    source,
+                    problem,
+                })
+            }
+        }
+    }
+
     fn name(&self) -> &ContainerName {
         match self {
             Self::Valid(definition) => &definition.name,
@@ -60,8 +85,24 @@ impl Loaded {
     }
 }
 
+/// Reads every definition and writes what systemd is to know of it.
+pub fn run(paths: &Paths, dirs: &OutputDirs) -> Summary {
+    let catalogue = Catalogue::scan(paths);
+    let loaded: Vec<Loaded> = load::load_catalogue(&catalogue)
+        .into_iter()
+        .filter_map(|(name, result)| Loaded::new(name, result))
+        .collect();
+    let mut summary = write(paths.scope(), &loaded, dirs);
+    let strays = catalogue.problems().map(|problem| {
+        let text = format!("{problem}, ignoring");
+        (Severity::Warning, text)
+    });
+    summary.messages.extend(strays);
+    summary
+}
+
 /// Writes drop-ins and links for `loaded` into `dirs`.
-pub fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
+fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
     let (left_out, mut messages) = break_cycles(loaded);
     let none = BTreeSet::new();
     let per_thread = loaded.len().div_ceil(threads()).max(1);
@@ -137,6 +178,10 @@ fn break_cycles(
     (left_out, messages)
 }
 
+fn drop_in_dir(name: &ContainerName) -> String {
+    format!("{}.d", name.unit())
+}
+
 /// Writes one container after the other and collects what went wrong.
 struct Writer<'a> {
     scope: Scope,
@@ -149,7 +194,7 @@ impl Writer<'_> {
         match loaded {
             Loaded::Valid(definition) => match container::render(definition, left_out) {
                 Ok(unit) => {
-                    self.drop_in(&definition.name, &unit.render());
+                    self.file(&drop_in_dir(&definition.name), DROP_IN, &unit.render());
                     self.links(definition);
                 }
                 Err(err) => {
@@ -171,25 +216,9 @@ impl Writer<'_> {
             format!("container '{name}' cannot be started: {problem}"),
         ));
         match container::render_broken(source, problem) {
-            Ok(unit) => self.drop_in(name, &unit.render()),
+            Ok(unit) => self.file(&drop_in_dir(name), DROP_IN, &unit.render()),
             // Without SourcePath= the drop-in would say nothing: the template alone will do.
             Err(_) => {}
-        }
-    }
-
-    fn drop_in(&mut self, name: &ContainerName, text: &str) {
-        let dir = self.dirs.normal.join(format!("{}.d", name.unit()));
-        let written = sys::fs::ensure_dir(&dir, 0o755).and_then(|()| {
-            let file = dir.join(DROP_IN);
-            // /run is gone after a boot, and rewritten before anybody reads it.
-            let durability = sys::fs::Durability::Memory;
-            sys::fs::write_atomic(&file, text.as_bytes(), 0o644, durability)
-        });
-        if let Err(err) = written {
-            self.messages.push((
-                Severity::Error,
-                format!("writing the drop-in of container '{name}': {err}, skipping"),
-            ));
         }
     }
 
@@ -198,6 +227,7 @@ impl Writer<'_> {
             Scope::System => ("/usr/lib/systemd/system/ctr@.service", "multi-user.target"),
             Scope::User => ("/usr/lib/systemd/user/ctr@.service", "default.target"),
         };
+        let name = &definition.name;
         let mut dirs = BTreeSet::new();
         if definition.lifecycle.enabled {
             dirs.insert(format!("{default_target}.wants"));
@@ -206,27 +236,47 @@ impl Writer<'_> {
             dirs.insert(format!("{target}.wants"));
         }
         for (directive, values) in &definition.passthrough.install {
-            let suffix = match directive.as_str() {
-                "WantedBy" => "wants",
-                "RequiredBy" => "requires",
-                "UpheldBy" => "upholds",
-                other => {
-                    self.warn_install(definition, &format!("'{other}' has no meaning here"));
-                    continue;
-                }
-            };
-            for target in values.iter().flat_map(|value| value.split_whitespace()) {
-                // A unit's name has no '/', so the link stays in our directory.
-                match target.parse::<UnitName>() {
-                    Ok(target) => {
-                        dirs.insert(format!("{target}.{suffix}"));
-                    }
-                    Err(err) => self.warn_install(definition, &err),
-                }
+            let mut targets = self.install_targets(definition, values);
+            match directive.as_str() {
+                "WantedBy" => dirs.extend(targets.drain(..).map(|t| format!("{t}.wants"))),
+                "RequiredBy" => dirs.extend(targets.drain(..).map(|t| format!("{t}.requires"))),
+                "UpheldBy" => self.uphold(name, &targets),
+                other => self.warn_install(definition, &format!("'{other}' has no meaning here")),
             }
         }
         for dir in dirs {
-            self.link(&definition.name, &dir, template);
+            self.link(name, &dir, template);
+        }
+    }
+
+    /// The units in the values of one `[install]` directive. A unit's name has no '/', so what is
+    /// made of it stays in our directory.
+    fn install_targets(&mut self, definition: &Definition, values: &[String]) -> Vec<UnitName> {
+        let mut targets = Vec::new();
+        for word in values.iter().flat_map(|value| value.split_whitespace()) {
+            match word.parse() {
+                Ok(target) => targets.push(target),
+                Err(err) => {
+                    let err: String = err;
+                    self.warn_install(definition, &err);
+                }
+            }
+        }
+        targets
+    }
+
+    /// `Upholds=` in a drop-in of each target: systemd 252 does not read `.upholds` directories,
+    /// which came with `UpheldBy=` in 254. FIXME(systemd 254): link, as for the others.
+    fn uphold(&mut self, name: &ContainerName, targets: &[UnitName]) {
+        let mut section = Section::new("Unit");
+        let unit = name.unit();
+        match Value::text(unit.as_str()) {
+            Ok(value) => section.add("Upholds", value),
+            Err(_) => return,
+        };
+        let text = Unit::new().section(section).render();
+        for target in targets {
+            self.file(&format!("{target}.d"), &format!("50-{unit}.conf"), &text);
         }
     }
 
@@ -235,11 +285,23 @@ impl Writer<'_> {
         let linked = sys::fs::ensure_dir(&dir, 0o755).and_then(|()| {
             sys::fs::ensure_symlink(Path::new(template), &dir.join(name.unit().as_str()))
         });
-        if let Err(err) = linked {
-            self.messages.push((
-                Severity::Error,
-                format!("enabling container '{name}': {err}, skipping"),
-            ));
+        self.report(linked);
+    }
+
+    fn file(&mut self, dir: &str, name: &str, text: &str) {
+        let dir = self.dirs.normal.join(dir);
+        let written = sys::fs::ensure_dir(&dir, 0o755).and_then(|()| {
+            // /run is gone after a boot, and rewritten before anybody reads it.
+            let durability = sys::fs::Durability::Memory;
+            sys::fs::write_atomic(&dir.join(name), text.as_bytes(), 0o644, durability)
+        });
+        self.report(written);
+    }
+
+    fn report(&mut self, done: sys::Result<()>) {
+        if let Err(err) = done {
+            self.messages
+                .push((Severity::Error, format!("{err}, skipping")));
         }
     }
 

@@ -75,7 +75,13 @@ pub fn run(args: &Args, paths: &Paths) -> anyhow::Result<ExitStatus> {
         let document = document(&args.name, &effective);
         out.line(&serde_json::to_string_pretty(&document)?)?;
     } else {
-        out.bytes(render(&effective).as_bytes())?;
+        let text = render(&effective);
+        for line in text.lines() {
+            match out.is_terminal() {
+                true => out.line(&escape(line))?,
+                false => out.line(line)?,
+            }
+        }
     }
     out.flush()?;
     Ok(if effective.problems.is_empty() {
@@ -109,8 +115,7 @@ fn document<'d>(name: &'d ContainerName, effective: &'d Effective) -> Document<'
     }
 }
 
-/// TOML that means the same as the files together. Values are quoted by the TOML writer, which
-/// escapes control characters, so it is safe to look at and can be read back.
+/// TOML that means the same as the files together and can be read back.
 fn render(effective: &Effective) -> String {
     let mut text = String::new();
     for problem in &effective.problems {

@@ -108,18 +108,23 @@ fn is_duplicate(error: &toml::de::Error) -> bool {
 fn report_syntax_error(source: &Source, error: &toml::de::Error, problems: &mut Problems) {
     let span = error.span().unwrap_or(0..0);
     let written = source.text().get(span.clone()).unwrap_or_default();
-    let unquoted = error.message().starts_with("invalid")
-        && written.starts_with(|c: char| c.is_alphabetic() || c == '/');
+    let message = error.message();
+    // The parser takes "nginx" for a failed "nan", and other words for what they resemble.
+    let like_text = written.starts_with(|c: char| c.is_alphabetic() || c == '/');
+    let unquoted = like_text
+        && !written.contains('\n')
+        && (message.starts_with("invalid") || message.contains("must be quoted"))
+        && !message.contains("key");
     let key = if is_duplicate(error) { written } else { "" };
     problems.push(source, span.start, key, || {
         if is_duplicate(error) {
             format!("'{}' is set twice", quote(written))
-        } else if error.message().contains("recursion") {
+        } else if message.contains("recursion") {
             "tables or lists are nested too deeply".to_owned()
         } else if unquoted {
             format!("strings must be quoted, write \"{}\"", quote(written))
         } else {
-            format!("not valid TOML: {}", error.message())
+            format!("not valid TOML: {message}")
         }
     });
 }

@@ -186,6 +186,11 @@ impl<'e> Taker<'_, 'e> {
             }
             Takes::Map(form, _) => match scalar_text(value) {
                 Some(text) => self.take_pair(&text),
+                // "net.core.x = 1" in TOML is a table in a table.
+                None if matches!(value, DeValue::Table(_)) => Err(self.fault(format!(
+                    "expected {}; a name with dots in it must be quoted",
+                    form.words
+                ))),
                 None => Err(self.fault(format!("expected {}", form.words))),
             },
             Takes::Ulimits(_) => self.take_ulimit(value),

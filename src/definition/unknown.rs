@@ -9,7 +9,7 @@ use crate::definition::problem::quote;
 use crate::definition::value::nearest;
 
 /// Names other tools give to what our keys do.
-const ELSEWHERE: [(&str, &str); 46] = [
+const ELSEWHERE: [(&str, &str); 44] = [
     ("add_capability", "cap_add"),
     ("arg", "command"),
     ("args", "command"),
@@ -26,7 +26,6 @@ const ELSEWHERE: [(&str, &str); 46] = [
     ("exec", "command"),
     ("group", "user"),
     ("groups", "group_add"),
-    ("labels_file", "labels"),
     ("limits", "resources"),
     ("log_driver", "log.driver"),
     ("log_opt", "log"),
@@ -41,7 +40,6 @@ const ELSEWHERE: [(&str, &str); 46] = [
     ("network_mode", "network"),
     ("oom_kill_disable", "resources.oom_policy"),
     ("pids_limit", "resources.pids"),
-    ("podman_args", "service"),
     ("pull", "pull_policy"),
     ("read_only_tmpfs", "read_only"),
     ("restart_policy", "restart"),
@@ -132,12 +130,15 @@ pub(crate) fn describe(table: &str, name: &str) -> String {
     if canonical == "container_name" || (canonical == "name" && table.is_empty()) {
         return format!("unknown key '{shown}', the file's name is the container's");
     }
+    if canonical == "container" && table.is_empty() {
+        return "unknown table [container], its keys are at the top of the file".to_owned();
+    }
     if let Some(key) = keys::all().find(same) {
         let place = match key.table {
             "" => "at the top of the file, before any [table]".to_owned(),
             table => format!("in [{table}]"),
         };
-        return format!("unknown key '{shown}', '{}' belongs {place}", key.name);
+        return format!("unknown key '{shown}', it belongs {place}");
     }
     let siblings = keys::all()
         .filter(|key| key.table == table)
@@ -196,12 +197,12 @@ mod tests {
             (
                 "",
                 "memory",
-                "unknown key 'memory', 'memory' belongs in [resources]",
+                "unknown key 'memory', it belongs in [resources]",
             ),
             (
                 "log",
                 "image",
-                "unknown key 'log.image', 'image' belongs at the top of the file, before any [table]",
+                "unknown key 'log.image', it belongs at the top of the file, before any [table]",
             ),
             (
                 "log",
