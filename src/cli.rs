@@ -40,6 +40,9 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand};
 
 use self::exit::{Exit, ExitStatus};
+use tracing::level_filters::LevelFilter;
+
+use crate::journal::log::{self, Target};
 use crate::paths::{Paths, Scope};
 
 const EXAMPLES: &str = "\
@@ -182,20 +185,19 @@ fn user_paths(root: &Path) -> anyhow::Result<Paths> {
     Ok(Paths::user(root, &config, &runtime, &data))
 }
 
-/// Sends traces to standard error, as many as were asked for.
+/// Sends what the process logs to the journal under systemd, else to standard error, as much as
+/// was asked for.
 pub fn start_logging(cli: &Cli) {
-    use tracing_subscriber::filter::LevelFilter;
     let level = match cli.global.verbose {
-        0 => LevelFilter::WARN,
+        0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         2.. => LevelFilter::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
+    let installed = log::install(Target::detect(), level);
+    // Without a journal to log to there still is the container to start.
+    if installed.is_err() {
+        log::install(Target::StandardError, level).ok();
+    }
 }
 
 /// Runs the verb.

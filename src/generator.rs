@@ -13,8 +13,7 @@ use crate::definition::load::scan::Catalogue;
 use crate::definition::load::{self, LoadError};
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
-use crate::paths::Paths;
-use crate::paths::Scope;
+use crate::paths::{Paths, Scope};
 use crate::sys;
 use crate::unitfile::{Section, Unit, Value};
 

@@ -140,6 +140,9 @@ impl<'a> Reader<'a, '_> {
     fn read_table(&mut self, table: &'static str, values: &'a DeTable<'a>) {
         for (name, value) in values {
             let key_at = name.span().start;
+            if self.problems.is_full() {
+                return;
+            }
             if key_at >= self.sound_until {
                 continue;
             }

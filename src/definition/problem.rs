@@ -167,7 +167,7 @@ impl Problems {
         key: &str,
         message: impl FnOnce() -> String,
     ) {
-        if self.list.len() < PROBLEMS_MAX {
+        if !self.is_full() {
             self.list.push(Problem {
                 file: source.path.clone(),
                 line: source.line(offset),
@@ -180,9 +180,14 @@ impl Problems {
 
     /// Adds one that was made elsewhere.
     pub(crate) fn add(&mut self, problem: Problem) {
-        if self.list.len() < PROBLEMS_MAX {
+        if !self.is_full() {
             self.list.push(problem);
         }
+    }
+
+    /// Whether no more are kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.len() >= PROBLEMS_MAX
     }
 
     /// Whether nothing is wrong so far.

@@ -133,7 +133,9 @@ fn image_volumes(
             );
         }
         let target = target.to_string_lossy().into_owned();
-        if !mounted.contains(target.as_str()) {
+        // wharf's own files are there, whatever the image thinks.
+        let own = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].contains(&target.as_str());
+        if !own && !mounted.contains(target.as_str()) {
             targets.insert(target);
         }
     }
@@ -223,7 +225,7 @@ mod tests {
             idmap: false,
         }];
         let declared = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-        let good = declared(&["/data//x/", "/data", "/mine", "/./data"]);
+        let good = declared(&["/data//x/", "/data", "/mine", "/./data", "/etc/hosts"]);
         assert_eq!(
             image_volumes(&definition, &good).unwrap(),
             ["/data", "/data/x"]

@@ -399,24 +399,16 @@ fn open_console(master: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
 }
 
 /// Bytes that were read and not yet written.
-#[derive(Debug)]
+///
+/// Room for them is made at the first use: most flows never have one, and two pages in each of two
+/// processes are a good part of what the relay takes.
+#[derive(Debug, Default)]
 struct Buffer {
-    bytes: [u8; BUFFER_BYTES],
+    bytes: Vec<u8>,
     start: usize,
     end: usize,
     /// A CR was the last byte read; it counts only if no LF follows.
     carriage_return: bool,
-}
-
-impl Default for Buffer {
-    fn default() -> Self {
-        Self {
-            bytes: [0; BUFFER_BYTES],
-            start: 0,
-            end: 0,
-            carriage_return: false,
-        }
-    }
 }
 
 impl Buffer {
@@ -454,6 +446,7 @@ impl Buffer {
 
     /// Reads once, and returns how many bytes were read.
     fn fill(&mut self, source: BorrowedFd<'_>, kind: Kind) -> rustix::io::Result<usize> {
+        self.bytes.resize(BUFFER_BYTES, 0);
         let kept = usize::from(self.carriage_return);
         if let (true, Some(first)) = (self.carriage_return, self.bytes.first_mut()) {
             *first = b'\r';
@@ -489,5 +482,49 @@ impl Buffer {
             written += 1;
         }
         self.end = written;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes out of a copy of `chunks`, each read at once.
+    fn copied(chunks: &[&[u8]], kind: Kind) -> Vec<u8> {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let (sink, journal) = rustix::pipe::pipe().unwrap();
+        let (mut buffer, mut out) = (Buffer::default(), vec![0; 100]);
+        for chunk in chunks {
+            rustix::io::write(&writer, chunk).unwrap();
+            buffer.pump(Some(reader.as_fd()), journal.as_fd(), kind);
+            assert!(buffer.is_empty());
+        }
+        drop(writer);
+        let end = buffer.pump(Some(reader.as_fd()), journal.as_fd(), kind);
+        assert_eq!(end, Moved::End);
+        drop(journal);
+        let count = rustix::io::read(&sink, &mut out).unwrap();
+        out.truncate(count);
+        out
+    }
+
+    #[test]
+    fn line_ends_of_a_terminal_are_folded() {
+        for (chunks, expected) in [
+            (&[b"a\r\nb\r\n" as &[u8]] as &[&[u8]], b"a\nb\n" as &[u8]),
+            (&[b"a\r", b"\nb"], b"a\nb"),
+            (&[b"a\r", b"b\r\r\n"], b"a\rb\r\n"),
+            (&[b"\r\n", b"\0\xff"], b"\n\0\xff"),
+        ] {
+            assert_eq!(copied(chunks, Kind::Console), expected, "{chunks:?}");
+            assert_eq!(copied(chunks, Kind::Fifo), chunks.concat(), "{chunks:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_is_counted() {
+        let mut lost = Lost::default();
+        lost.count(b"a\nb\nc");
+        assert_eq!((lost.bytes, lost.lines), (5, 2));
     }
 }

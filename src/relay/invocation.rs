@@ -265,19 +265,14 @@ mod tests {
                 "'--main' takes the number of a descriptor: invalid digit found in string",
             ),
             (
-                "--main 2",
-                "taking '--main': fcntl(2, F_GETFD): must be 3 or more",
-            ),
-            (
-                "--main -7",
-                "taking '--main': fcntl(-7, F_GETFD): must be 3 or more",
-            ),
-            (
                 "--notify 7",
                 "'--notify' and '--manager' are given together",
             ),
         ] {
             assert_eq!(parse(line), expected, "{line}");
+        }
+        for reserved in ["--main 2", "--main -7"] {
+            assert!(parse(reserved).contains("must be 3 or more"), "{reserved}");
         }
         assert!(parse("--main 99999").contains("Bad file descriptor"));
     }

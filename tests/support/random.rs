@@ -318,14 +318,18 @@ impl Builder<'_> {
     }
 
     fn resources(&mut self) {
-        for (key, property) in [
-            ("memory", "MemoryMax"),
-            ("memory_high", "MemoryHigh"),
-            ("memory_swap", "MemorySwapMax"),
+        // No limit above a wider one: wharf-container(5) has that refused.
+        let high = (1 << 30) + self.rng.below(1 << 20) * 4096;
+        for (key, property, bytes) in [
+            ("memory", "MemoryMax", high + self.rng.below(1 << 20) * 4096),
+            ("memory_high", "MemoryHigh", high),
+            (
+                "memory_swap",
+                "MemorySwapMax",
+                self.rng.below(1 << 20) * 4096,
+            ),
         ] {
             if self.rng.one_in(2) {
-                // Between 1 and 2 GiB in this order they never contradict each other.
-                let bytes = (1 << 30) + self.rng.below(1 << 20) * 4096;
                 self.entry(RESOURCES, key, bytes);
                 self.means(property, bytes);
             } else {

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is mounted in the container, and in which order.
 //!
-//! First the defaults, then what the definition asks for, which wins: a default on the same target
-//! is left out, and so is one below a bind mount of the definition, where the runtime would have to
-//! make a mount point in a directory of the host. Then all are sorted by depth, so that a parent
-//! is there before what is mounted in it; at the same depth the order of writing holds.
+//! First the defaults, then what the definition and the image ask for, then what wharf itself
+//! needs: the later one wins on the same target. A default below a bind mount of a host path is
+//! left out too, as the runtime would have to make a mount point in the administrator's directory.
+//! Then all are sorted by depth, so that a parent is there before what is mounted in it; at the
+//! same depth that order holds.
 
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use crate::definition::{MountFlag, Propagation, Tmpfs, Volume};
+use crate::definition::{MountFlag, Propagation, Tmpfs, Volume, VolumeSource};
 use crate::engine::spec::{INIT_PATH, Inputs, NOTIFY_DIR};
 
 /// A volume whose source the engine has found or made.
@@ -27,6 +28,17 @@ pub struct Bind {
     /// `nosuid`, `noexec`, `nodev`, only as written: an administrator binds device nodes and
     /// programs on purpose.
     pub flags: Vec<MountFlag>,
+    /// Whose directory the source is.
+    pub owner: Owner,
+}
+
+/// Whose directory the source of a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// The administrator's: a path written in the definition. Nothing is made in it.
+    Host,
+    /// wharf's: a named or anonymous volume.
+    Wharf,
 }
 
 impl Bind {
@@ -41,26 +53,28 @@ impl Bind {
             read_only: volume.read_only,
             propagation: volume.propagation,
             flags: volume.flags.clone(),
+            owner: match volume.source {
+                VolumeSource::Bind(_) => Owner::Host,
+                VolumeSource::Named(_) | VolumeSource::Anonymous => Owner::Wharf,
+            },
         }
     }
 }
 
 /// All mounts, in the order in which the runtime makes them.
 pub(crate) fn render(inputs: &Inputs<'_>) -> Vec<Mount> {
-    let storage = &inputs.definition.storage;
-    let mut asked: Vec<Mount> = Vec::new();
-    for tmpfs in &storage.tmpfs {
-        put(&mut asked, tmpfs_mount(tmpfs));
+    let mut mounts = defaults(inputs);
+    for bind in &inputs.binds {
+        let below = |mount: &Mount| mount.destination().starts_with(&bind.target);
+        if bind.owner == Owner::Host {
+            mounts.retain(|default| !below(default));
+        }
+    }
+    for tmpfs in &inputs.definition.storage.tmpfs {
+        put(&mut mounts, tmpfs_mount(tmpfs));
     }
     for bind in &inputs.binds {
-        put(&mut asked, bind_mount(bind));
-    }
-    let mut mounts: Vec<Mount> = defaults(inputs)
-        .into_iter()
-        .filter(|default| !asked.iter().any(|mount| hides(mount, default)))
-        .collect();
-    for mount in asked {
-        put(&mut mounts, mount);
+        put(&mut mounts, bind_mount(bind));
     }
     for mount in own(inputs) {
         put(&mut mounts, mount);
@@ -73,15 +87,6 @@ pub(crate) fn render(inputs: &Inputs<'_>) -> Vec<Mount> {
 fn put(mounts: &mut Vec<Mount>, mount: Mount) {
     mounts.retain(|earlier| earlier.destination() != mount.destination());
     mounts.push(mount);
-}
-
-/// Whether `asked` leaves no place for `default`.
-fn hides(asked: &Mount, default: &Mount) -> bool {
-    if asked.destination() == default.destination() {
-        return true;
-    }
-    let binds = asked.typ().as_deref() == Some("bind");
-    binds && default.destination().starts_with(asked.destination())
 }
 
 fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Mount {
@@ -247,6 +252,7 @@ mod tests {
             read_only: false,
             propagation: Propagation::Rprivate,
             flags: Vec::new(),
+            owner: Owner::Host,
         }
     }
 
@@ -295,6 +301,17 @@ mod tests {
         assert!(dev.contains(&"/etc/resolv.conf".to_owned()), "{dev:?}");
         let etc = targets(&definition, vec![bind("/x", "/etc")]);
         assert!(!etc.contains(&"/etc/resolv.conf".to_owned()), "{etc:?}");
+    }
+
+    #[test]
+    fn a_volume_of_wharf_hides_nothing_below_it() {
+        let definition = fixture::definition();
+        let plain = targets(&definition, Vec::new());
+        let mut volume = bind("/var/lib/wharf/volumes/etc", "/etc");
+        volume.owner = Owner::Wharf;
+        let with = targets(&definition, vec![volume]);
+        assert!(plain.iter().all(|target| with.contains(target)), "{with:?}");
+        assert_eq!(with.len(), plain.len() + 1);
     }
 
     #[test]
