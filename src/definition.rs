@@ -40,7 +40,7 @@ pub struct Definition {
     pub name: ContainerName,
     /// The files it was merged from: the base file first, then drop-ins in merge order.
     pub sources: Vec<PathBuf>,
-    /// Where each key was set; entries of maps are not listed.
+    /// Where each key was set, in the order of files and lines; entries of maps are not listed.
     pub origins: Vec<Origin>,
     /// One line for people; the unit's `Description=`. Defaults to the image or rootfs.
     pub description: Option<String>,
@@ -498,7 +498,7 @@ pub enum RateLimit {
 pub enum Network {
     /// The host's network namespace.
     Host,
-    /// An own namespace with nothing but a loopback that is down.
+    /// An own namespace with nothing but its loopback, and no name servers.
     None,
     /// An own namespace with loopback.
     #[default]

@@ -2,8 +2,8 @@
 //! What wharf does: start a container, clean up after it, tell its state.
 //!
 //! Only this layer combines two backends. What can be decided without touching the machine is a
-//! pure function ([`spec`], [`outcome`]) and golden-tested; the rest is steps. [`Engine`] is the context that the steps share; it owns
-//! nothing that has to be closed.
+//! pure function ([`spec`], [`outcome`]) and golden-tested; the rest is steps. [`Engine`] is the
+//! context that the steps share; it owns nothing that has to be closed.
 
 use crate::paths::Paths;
 use crate::settings::Settings;
@@ -18,6 +18,7 @@ mod handover;
 pub mod hooks;
 pub mod host;
 pub mod lifecycle;
+mod links;
 pub mod listing;
 pub mod outcome;
 pub mod payload;

@@ -114,6 +114,7 @@ fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
                     let mut writer = Writer {
                         scope,
                         dirs,
+                        link_dirs: BTreeSet::new(),
                         messages: Vec::new(),
                     };
                     for loaded in chunk {
@@ -142,13 +143,11 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The dependencies that every member of a cycle is not ordered after, and a warning per cycle.
-fn break_cycles(
-    loaded: &[Loaded],
-) -> (
-    BTreeMap<&ContainerName, BTreeSet<ContainerName>>,
-    Vec<(Severity, String)>,
-) {
+/// The dependencies of each container that it is not ordered after.
+type LeftOut<'a> = BTreeMap<&'a ContainerName, BTreeSet<ContainerName>>;
+
+/// Leaves out every edge that lies on a cycle, with a warning per cycle.
+fn break_cycles(loaded: &[Loaded]) -> (LeftOut<'_>, Vec<(Severity, String)>) {
     let graph: cycle::Graph<'_> = loaded
         .iter()
         .filter_map(|loaded| match loaded {
@@ -185,6 +184,8 @@ fn drop_in_dir(name: &ContainerName) -> String {
 struct Writer<'a> {
     scope: Scope,
     dirs: &'a OutputDirs,
+    /// Directories of links that are there.
+    link_dirs: BTreeSet<String>,
     messages: Vec<(Severity, String)>,
 }
 
@@ -214,10 +215,9 @@ impl Writer<'_> {
             Severity::Error,
             format!("container '{name}' cannot be started: {problem}"),
         ));
-        match container::render_broken(source, problem) {
-            Ok(unit) => self.file(&drop_in_dir(name), DROP_IN, &unit.render()),
-            // Without SourcePath= the drop-in would say nothing: the template alone will do.
-            Err(_) => {}
+        // Without SourcePath= the drop-in would say nothing: the template alone will do.
+        if let Ok(unit) = container::render_broken(source, problem) {
+            self.file(&drop_in_dir(name), DROP_IN, &unit.render());
         }
     }
 
@@ -280,9 +280,15 @@ impl Writer<'_> {
     }
 
     fn link(&mut self, name: &ContainerName, dir: &str, template: &str) {
-        let dir = self.dirs.normal.join(dir);
-        let linked = sys::fs::ensure_dir(&dir, 0o755).and_then(|()| {
-            sys::fs::ensure_symlink(Path::new(template), &dir.join(name.unit().as_str()))
+        let path = self.dirs.normal.join(dir);
+        // A thousand containers are wanted by one target: its directory is made once.
+        let made = if self.link_dirs.insert(dir.to_owned()) {
+            sys::fs::ensure_dir(&path, 0o755)
+        } else {
+            Ok(())
+        };
+        let linked = made.and_then(|()| {
+            sys::fs::ensure_symlink(Path::new(template), &path.join(name.unit().as_str()))
         });
         self.report(linked);
     }

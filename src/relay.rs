@@ -36,6 +36,7 @@
 pub mod flow;
 pub mod guard;
 pub mod invocation;
+pub mod lines;
 pub mod proxy;
 pub mod report;
 pub mod worker;

@@ -51,7 +51,7 @@ fn a_million_lines_arrive_in_order(suite: Suite) {
     assert_eq!(text(&output.stdout), "");
     let lines = ok(
         &lab,
-        "output lines | awk '$1 == \"line\" && $2 == ++n {} END { print n \" \" NR \" \" $0 }'",
+        "output lines | awk '$1 == \"line\" && $2 == n + 1 { n++ } END { print n \" \" NR \" \" $0 }'",
     );
     assert_eq!(lines, "1000000 1000001 last words");
     let named = ok(
@@ -137,7 +137,7 @@ fn nothing_is_lost_by(suite: Suite, name: &str, disturbance: &str) -> Lab {
     );
     let lines = ok(
         &lab,
-        &format!("output {name} | awk '/^line/ && $2 == ++n {{}} END {{ print n }}'"),
+        &format!("output {name} | awk '/^line/ && $2 == n + 1 {{ n++ }} END {{ print n }}'"),
     );
     assert_eq!(lines, "30000", "{suite:?}: {disturbance}");
     assert_eq!(
@@ -184,7 +184,7 @@ fn signals_to_the_whole_unit_leave_the_relay_alone() {
     ok(
         &lab,
         "run deaf bash /root/deaf.sh; sleep 0.5; before=$(worker deaf)
-         for s in HUP INT TERM USR1 USR2 PIPE RTMIN+3; do systemctl kill --kill-whom=all -s $s deaf; done
+         for s in HUP INT TERM USR1 USR2; do systemctl kill --kill-whom=all -s $s deaf; done
          test $before = $(worker deaf); ended deaf",
     );
     assert!(ok(&lab, "output deaf").contains("still heard"));
@@ -219,7 +219,7 @@ fn without_a_journald_the_container_goes_on_and_losses_are_counted() {
         &lab,
         "journal='systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket'
          run talk bash /root/talk.sh; sleep 1
-         systemctl stop $journal systemd-journald.service 2>/dev/null
+         systemctl stop $journal systemd-journald.service || true
          ! systemctl is-active -q systemd-journald.socket
          used() { awk '{ print $14 + $15 }' /proc/$(worker talk)/stat; }
          sleep 2; before=$(used); sleep 1; after=$(used); test $((after - before)) -lt 20

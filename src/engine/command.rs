@@ -8,9 +8,10 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use crate::definition::problem::quote;
+use crate::engine::links;
 use crate::sys;
 use crate::sys::root::Root;
 
@@ -20,9 +21,9 @@ const HEAD_BYTES: usize = 256;
 /// Longest path (`PATH_MAX`).
 const PATH_MAX_BYTES: usize = 4096;
 
-/// Scripts whose interpreter is a script, and symbolic links, are followed this far; the kernel
-/// stops at 4 and at 40.
-const DEPTH_MAX: usize = 40;
+/// Scripts whose interpreter is a script are followed this far, as by the kernel
+/// (`BINFMT_MAX_RECURSION` is 4).
+const DEPTH_MAX: usize = 5;
 
 /// Most program headers that are read of an ELF file.
 const PROGRAM_HEADERS_MAX: usize = 512;
@@ -107,7 +108,7 @@ impl Search<'_> {
         let mut program = program.to_owned();
         let mut subject = format!("'{}' in {}", quote(command), self.origin);
         for _ in 0..DEPTH_MAX {
-            if program.starts_with("/proc") {
+            if links::lead_through(self.root, &program, &[PathBuf::from("/proc")]) {
                 // /proc/self/exe would be the runtime's own program (CVE-2019-5736).
                 let text = format!("{subject} is below /proc, where no program is run from");
                 return Err(CommandError::NotExecutable(text));
@@ -138,7 +139,11 @@ impl Search<'_> {
             Err(err) if is_nowhere(&err) => {
                 return Err(CommandError::NotFound(format!("{subject} does not exist")));
             }
-            Err(err) => return Err(err.into()),
+            // A loop of links, a name too long: execve(2) would say the same.
+            Err(err) => {
+                let text = format!("{subject} cannot be looked up: {err}");
+                return Err(CommandError::NotExecutable(text));
+            }
         };
         if !metadata.is_file() {
             let text = format!("{subject} is not a regular file");
@@ -152,40 +157,10 @@ impl Search<'_> {
         Ok(self.root.open_file(program)?)
     }
 
-    /// Whether `path`, its symbolic links followed, comes through the target of a mount.
+    /// Whether what is at `path` is or may be in a mount.
     fn is_mounted_over(&self, path: &Path) -> bool {
-        let mut rest: Vec<PathBuf> = reversed(path);
-        let mut resolved = PathBuf::from("/");
-        let mut links: usize = 0;
-        while let Some(part) = rest.pop() {
-            if part == Path::new("..") {
-                resolved.pop();
-                continue;
-            }
-            let next = resolved.join(&part);
-            if self.mounts.contains(&next) {
-                return true;
-            }
-            match self.root.read_link(&next) {
-                Ok(target) if links < DEPTH_MAX => {
-                    links = links.saturating_add(1);
-                    if target.is_absolute() {
-                        resolved = PathBuf::from("/");
-                    }
-                    rest.extend(reversed(&target));
-                }
-                Ok(_) | Err(_) => resolved = next,
-            }
-        }
-        false
+        links::lead_through(self.root, path, self.mounts)
     }
-}
-
-/// The normal components, last first, `..` kept.
-fn reversed(path: &Path) -> Vec<PathBuf> {
-    let parts = path.components().rev();
-    let parts = parts.filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
-    parts.map(|part| PathBuf::from(part.as_os_str())).collect()
 }
 
 fn is_nowhere(err: &sys::Error) -> bool {
@@ -197,7 +172,9 @@ fn is_nowhere(err: &sys::Error) -> bool {
 fn interpreter(file: &File, subject: &str) -> Result<Option<(&'static str, String)>, CommandError> {
     let head = read_at(file, 0, HEAD_BYTES).map_err(|err| sys::Error::new("pread", err))?;
     if let Some(line) = head.strip_prefix(b"#!") {
-        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        // The kernel ends at a NUL as well.
+        let mut lines = line.split(|byte| matches!(byte, b'\n' | 0));
+        let line = lines.next().unwrap_or_default();
         let line = String::from_utf8_lossy(line).into_owned();
         return match line.split([' ', '\t']).find(|word| !word.is_empty()) {
             // With its invisible end, so that a script with CR LF line ends names its fault.
@@ -428,6 +405,9 @@ mod tests {
         ensure_dir(&tree.dir.path().join("bin"), 0o755).unwrap();
         symlink("../data/app/tool", tree.dir.path().join("bin/tool")).unwrap();
         symlink("/dat", tree.dir.path().join("bin/other")).unwrap();
+        symlink("/proc/self/exe", tree.dir.path().join("bin/self")).unwrap();
+        tree.mounts.push(PathBuf::from("/proc"));
+        assert!(tree.check("self").unwrap_err().contains("below /proc"));
         assert_eq!(tree.check("tool"), Ok(()));
         assert_eq!(tree.check("/bin/tool"), Ok(()));
         assert!(tree.check("/bin/other").is_err());
@@ -457,5 +437,21 @@ mod tests {
         }
         tree.put("bin/short", b"\x7fELF\x02\x01", 0o755);
         assert_eq!(tree.check("short"), Ok(()));
+    }
+
+    proptest::proptest! {
+        /// Any header: an answer, and never a panic or more memory than the file is worth.
+        #[test]
+        fn any_bytes_are_judged(
+            head in proptest::sample::select(vec![
+                b"\x7fELF\x02\x01".as_slice(), b"\x7fELF\x01\x01", b"#!", b"",
+            ]),
+            tail in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        ) {
+            let tree = Tree::new();
+            tree.put("bin/any", &[head, &tail].concat(), 0o755);
+            let judged = tree.check("any");
+            proptest::prop_assert!(judged.as_ref().err().is_none_or(|e| !e.starts_with("125")));
+        }
     }
 }

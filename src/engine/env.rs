@@ -332,4 +332,25 @@ mod tests {
         file.optional = false;
         assert!(load_files(&[file]).is_err());
     }
+
+    proptest::proptest! {
+        /// What a file gives is what execve(2) takes, and a value that needs no quotes comes out
+        /// as it went in, in every way to write it.
+        #[test]
+        fn environment_files_give_only_what_can_be_passed(text in "(?s).{0,80}") {
+            if let Ok(variables) = parse_file(Path::new("/e"), &text) {
+                for (key, value) in variables {
+                    check(&key, &value).unwrap();
+                }
+            }
+        }
+
+        #[test]
+        fn quoted_values_come_out_as_they_went_in(value in "[ -~&&[^'\"\\\\]]{0,20}") {
+            for line in [format!("K='{value}'"), format!("K=\"{value}\"")] {
+                let parsed = parse_line(&line).unwrap();
+                proptest::prop_assert_eq!(&parsed.1, &value);
+            }
+        }
+    }
 }

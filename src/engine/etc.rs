@@ -84,7 +84,7 @@ pub fn render_hosts(hostname: &str, network: Network, host: &str) -> anyhow::Res
 /// /etc/resolv.conf from the text of the host's: none without a network, the host's as it is with
 /// the host's network, else its servers without those on the host's loopback, which is not the
 /// container's.
-pub fn render_resolv_conf(network: Network, host: &str) -> anyhow::Result<String> {
+fn render_resolv_conf(network: Network, host: &str) -> anyhow::Result<String> {
     check_lines(host).context("copying the host's resolv.conf")?;
     match network {
         Network::None => Ok(String::new()),
@@ -96,10 +96,19 @@ pub fn render_resolv_conf(network: Network, host: &str) -> anyhow::Result<String
     }
 }
 
-/// Reads the resolv.conf of the host below `root` (`/` in real use) that fits a container's
-/// network: systemd-resolved's own when the host's names only its stub, which listens on the
-/// host's loopback. An absent file is an empty one, as to resolver(3).
+/// The container's /etc/resolv.conf, made from the host's below `root` (`/` in real use):
+/// systemd-resolved's own when the host's names only its stub, which listens on the host's
+/// loopback. An absent file is an empty one, as to resolver(3).
 pub fn load_resolv_conf(root: &Path, network: Network) -> anyhow::Result<String> {
+    match network {
+        Network::None => Ok(String::new()),
+        Network::Private | Network::Host => {
+            render_resolv_conf(network, &host_resolv_conf(root, network)?)
+        }
+    }
+}
+
+fn host_resolv_conf(root: &Path, network: Network) -> anyhow::Result<String> {
     let text = read_or_empty(&root.join("etc/resolv.conf"))?;
     let mut servers = text
         .lines()
@@ -225,11 +234,14 @@ mod tests {
         assert_eq!(load(Network::Private), "");
         let stub = "nameserver 127.0.0.53\noptions edns0\n";
         put("etc/resolv.conf", stub);
-        assert_eq!(load(Network::Private), stub);
+        assert_eq!(load(Network::Private), "options edns0\n");
         put(RESOLVED_UPLINKS, "nameserver 10.0.0.1\n");
         assert_eq!(load(Network::Private), "nameserver 10.0.0.1\n");
         assert_eq!(load(Network::Host), stub);
         put("etc/resolv.conf", "nameserver 10.0.0.9\n");
         assert_eq!(load(Network::Private), "nameserver 10.0.0.9\n");
+        assert_eq!(load(Network::None), "");
+        put("etc/resolv.conf", "search a\rnameserver 6.6.6.6\n");
+        assert!(load_resolv_conf(root.path(), Network::Private).is_err());
     }
 }

@@ -15,7 +15,7 @@ use crate::definition::value::{IdOrName, Signal, UserRef};
 use crate::definition::{Definition, Notify};
 use crate::engine::spec::{NOTIFY_SOCKET, process};
 use crate::engine::user::ResolvedUser;
-use crate::engine::{env, etc, user};
+use crate::engine::{env, etc, links, user};
 use crate::image;
 use crate::sys::root::Root;
 
@@ -49,6 +49,12 @@ pub fn resolve(
     let wanted = &definition.process;
     let args = process::command_line(wanted, &image.entrypoint, &image.cmd)?;
     let cwd = process::working_dir(wanted, image.working_dir.as_deref())?;
+    if links::lead_through(root, &cwd, &[PathBuf::from("/proc")]) {
+        bail!(
+            "the working directory '{}' leads into /proc, where no process may start",
+            quote(&cwd.to_string_lossy())
+        );
+    }
     let reference = user_reference(wanted.user.as_ref(), image.user.as_deref())?;
     let user = user::resolve(root, &reference, &wanted.group_add)?;
     let hostname = match &definition.hostname {
@@ -210,6 +216,22 @@ mod tests {
             };
             assert!(resolve_in_empty_root(&image).is_err(), "{signal} {dir}");
         }
+    }
+
+    #[test]
+    fn a_working_directory_that_is_a_link_into_proc_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/proc/self/fd/8", dir.path().join("work")).unwrap();
+        let image = image::Config {
+            working_dir: Some("/work".to_owned()),
+            ..image()
+        };
+        let root = Root::open(dir.path()).unwrap();
+        let err = resolve(&fixture::definition(), &image, &root).unwrap_err();
+        assert!(
+            err.to_string().contains("'/work' leads into /proc"),
+            "{err}"
+        );
     }
 
     #[test]

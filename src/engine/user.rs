@@ -334,4 +334,27 @@ mod tests {
         let err = resolve(&root, &reference("web"), &[]).unwrap_err();
         assert!(err.to_string().contains("65537 groups"), "{err}");
     }
+
+    proptest::proptest! {
+        /// Lines that are nearly right: only one with a plain `0` as uid makes root.
+        #[test]
+        fn c3_garbage_in_passwd_is_never_root(
+            lines in proptest::collection::vec(
+                "(web|root|w)?:?x?:?( |-|\\+|0x|00)?[0-9]{0,11}:[0-9]{0,11}:(:?/?[a-z\\x00-\\x1f]{0,3}){0,3}",
+                0..12,
+            ),
+        ) {
+            let dir = tree();
+            let text = lines.join("\n");
+            write(&dir, "passwd", &text);
+            let root = Root::open(dir.path()).unwrap();
+            if let Ok(user) = resolve(&root, &reference("web"), &[]) {
+                let uid = user.uid;
+                let zeros = text.lines().filter(|l| l.starts_with("web:"));
+                let named = zeros.filter_map(|line| line.split(':').nth(2));
+                let mut meant = named.filter(|field| field.bytes().all(|b| b.is_ascii_digit()));
+                proptest::prop_assert!(meant.any(|field| field.parse() == Ok(uid)));
+            }
+        }
+    }
 }

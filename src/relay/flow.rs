@@ -3,11 +3,15 @@
 //!
 //! A flow never waits and never gives up. It loses bytes only while there is no journald to take
 //! them, so that the container can go on; what was lost is counted and reported once.
+//!
+//! Only whole lines leave a FIFO while the container runs: whoever goes on with it, a new worker or
+//! `wharf cleanup`, then begins with a line. journald would record the two parts of a cut line as
+//! two lines, because they come from two senders.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
@@ -17,6 +21,7 @@ use crate::sys;
 use crate::sys::handover;
 use crate::sys::pipe::{self, Moved};
 
+use super::lines::Lines;
 use super::report::{self, Entry};
 
 /// Most that one splice moves, so that the other flows get their turn: 1 MiB.
@@ -112,6 +117,7 @@ pub struct Flow<'a> {
     header: Header<'a>,
     /// Keeps the source from ending while the container runs.
     hold: Option<OwnedFd>,
+    lines: Option<Lines>,
     sink: Sink,
     pause: Duration,
     buffer: Buffer,
@@ -140,6 +146,7 @@ impl<'a> Flow<'a> {
             },
             header,
             hold: None,
+            lines: None,
             sink: stream::connect(&header).map_or(
                 Sink::Away {
                     since: now,
@@ -162,6 +169,9 @@ impl<'a> Flow<'a> {
             Kind::Fifo => pipe::open_writer(self.source.as_fd())?,
             Kind::Console => open_console(self.source.as_fd())?,
         });
+        if self.kind == Kind::Fifo {
+            self.lines = Some(Lines::new(self.source.as_fd())?);
+        }
         if let Sink::Away { since, .. } = &mut self.sink {
             *since = Instant::now();
         }
@@ -171,6 +181,7 @@ impl<'a> Flow<'a> {
     /// The container's init has ended: the source may end too.
     pub fn release(&mut self) {
         self.hold = None;
+        self.lines = None;
     }
 
     /// Whether nothing will come any more.
@@ -187,7 +198,10 @@ impl<'a> Flow<'a> {
                 at: None,
             };
         }
-        let source = Some(self.source.as_fd());
+        let source = match &self.lines {
+            Some(lines) if lines.is_partial() => Some(lines.news()),
+            Some(_) | None => Some(self.source.as_fd()),
+        };
         match &self.sink {
             Sink::Open { stream, full, .. } => Interest {
                 source: source.filter(|_| !full),
@@ -207,7 +221,7 @@ impl<'a> Flow<'a> {
                     false => *next,
                 };
                 Interest {
-                    source: source.filter(|_| now >= dropping),
+                    source: (now >= dropping).then(|| self.source.as_fd()),
                     sink: None,
                     at: Some(at),
                 }
@@ -250,7 +264,19 @@ impl<'a> Flow<'a> {
             return;
         };
         let moved = match self.way {
-            Way::Splice => pipe::splice(self.source.as_fd(), stream.as_fd(), SPLICE_MAX_BYTES),
+            Way::Splice => {
+                let source = self.source.as_fd();
+                match self
+                    .lines
+                    .as_mut()
+                    .map(|lines| lines.take(source, SPLICE_MAX_BYTES))
+                {
+                    None => pipe::splice(source, stream.as_fd(), SPLICE_MAX_BYTES),
+                    Some(0) => Moved::Empty,
+                    Some(_) if !has_room(stream.as_fd()) => Moved::Blocked,
+                    Some(count) => pipe::splice(source, stream.as_fd(), count),
+                }
+            }
             Way::Copy => {
                 let source = found.source.then(|| self.source.as_fd());
                 self.buffer.pump(source, stream.as_fd(), self.kind)
@@ -266,7 +292,10 @@ impl<'a> Flow<'a> {
             }
             // With a hold there is no end, only a program that closed its output for a while.
             Moved::End => self.ended = self.hold.is_none(),
-            Moved::Unsupported => self.way = Way::Copy,
+            Moved::Unsupported => {
+                self.way = Way::Copy;
+                self.lines = None;
+            }
             Moved::SinkGone | Moved::Failed(_) => self.lose_sink(now),
         }
     }
@@ -376,6 +405,13 @@ impl Lost {
         self.bytes += bytes.len() as u64;
         self.lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
     }
+}
+
+/// Whether all that a FIFO holds fits into `stream`, so that no splice ends within a line: the
+/// kernel calls a stream writable while three quarters of its 208 KiB are free.
+fn has_room(stream: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(stream, PollFlags::OUT)];
+    rustix::event::poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Opens the other end of the terminal, so that the master does not hang up when the container has

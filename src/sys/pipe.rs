@@ -53,6 +53,51 @@ pub fn splice(source: BorrowedFd<'_>, sink: BorrowedFd<'_>, limit: usize) -> Mov
     }
 }
 
+/// What a pipe begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Bytes that were looked at.
+    pub seen: usize,
+    /// How many of them end in the last newline among them; 0 if there is none.
+    pub lines: usize,
+}
+
+/// A pipe beside another one, to look at bytes without taking them.
+#[derive(Debug)]
+pub struct SidePipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl SidePipe {
+    /// An empty one.
+    pub fn new() -> Result<Self> {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map(|(reader, writer)| Self { reader, writer })
+            .map_err(|errno| Error::new("pipe2(O_CLOEXEC)", errno))
+    }
+
+    /// Looks at what `source` holds, and leaves it there. `buffer` is for the bytes on their way.
+    pub fn glance(&self, source: BorrowedFd<'_>, buffer: &mut [u8]) -> rustix::io::Result<Glance> {
+        let flags = SpliceFlags::NONBLOCK;
+        // As much as the side pipe has room for: it is empty between two calls.
+        let seen = match rustix::pipe::tee(source, &self.writer, usize::MAX >> 1, flags) {
+            Err(Errno::AGAIN) => 0,
+            teed => teed?,
+        };
+        let (mut position, mut lines) = (0, 0);
+        while position < seen {
+            let count = rustix::io::read(&self.reader, &mut *buffer)?;
+            let bytes = buffer.get(..count).unwrap_or_default();
+            if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
+                lines = position + newline + 1;
+            }
+            position += count.max(1);
+        }
+        Ok(Glance { seen, lines })
+    }
+}
+
 /// How many bytes `source` holds; 0 if it cannot say.
 pub fn pending(source: BorrowedFd<'_>) -> u64 {
     rustix::io::ioctl_fionread(source).unwrap_or(0)
@@ -128,6 +173,23 @@ mod tests {
         assert_eq!(step(), Moved::Empty);
         drop(held);
         assert_eq!(step(), Moved::End);
+    }
+
+    #[test]
+    fn a_glance_takes_nothing() {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let side = SidePipe::new().unwrap();
+        let mut buffer = [0; 5];
+        let mut glance = || {
+            let glance = side.glance(reader.as_fd(), &mut buffer).unwrap();
+            (glance.seen, glance.lines)
+        };
+        assert_eq!(glance(), (0, 0));
+        rustix::io::write(&writer, b"partial").unwrap();
+        assert_eq!(glance(), (7, 0));
+        rustix::io::write(&writer, b" line\nand more").unwrap();
+        assert_eq!(glance(), (21, 13));
+        assert_eq!(pending(reader.as_fd()), 21);
     }
 
     #[test]

@@ -411,8 +411,9 @@ const SOCKETS: &[&str] = &[
     "recvmsg",
     "recvmmsg",
     "recvmmsg_time64",
-    // The call of old 32-bit programs for all of these. Its arguments are behind a pointer, where a
-    // filter cannot look, so that such a program can reach the families that `socket` denies.
+    // The call of 32-bit C libraries for all of these. Its arguments are behind a pointer, where a
+    // filter cannot look: who makes this 32-bit call reaches the families that `socket` denies.
+    // Without it no 32-bit Debian program has a network.
     "socketcall",
 ];
 
