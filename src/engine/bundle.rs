@@ -142,7 +142,7 @@ fn write_etc(definition: &Definition, hostname: &str, dir: &Path) -> anyhow::Res
         ("hosts", etc::render_hosts(hostname, network, &hosts)?),
         (
             "resolv.conf",
-            etc::render_resolv_conf(network, &etc::load_resolv_conf(Path::new("/"), network)?)?,
+            etc::load_resolv_conf(Path::new("/"), network)?,
         ),
     ];
     for (name, text) in files {
