@@ -6,6 +6,7 @@
 //! here fails as a whole: [`run`] reports what it left out and writes the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::definition::Definition;
@@ -82,6 +83,36 @@ impl Loaded {
             Self::Broken { name, .. } => name,
         }
     }
+}
+
+/// For whom systemd runs the generator; by hand, the directory it was called from decides.
+pub fn scope() -> Scope {
+    let user = match env::var_os("SYSTEMD_SCOPE") {
+        Some(scope) => scope == "user",
+        None => env::args_os().next().is_some_and(|program| {
+            let dir = Path::new(&program).parent().and_then(Path::file_name);
+            dir.is_some_and(|dir| dir == "user-generators")
+        }),
+    };
+    if user { Scope::User } else { Scope::System }
+}
+
+/// The directories of the XDG base directory specification, with its defaults; none
+/// when the variables do not say where.
+pub fn user_paths() -> Option<Paths> {
+    let absolute = |key| {
+        env::var_os(key)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let home = absolute("HOME");
+    let in_home = |key, default| absolute(key).or_else(|| home.as_ref().map(|h| h.join(default)));
+    Some(Paths::user(
+        Path::new("/"),
+        &in_home("XDG_CONFIG_HOME", ".config")?,
+        &absolute("XDG_RUNTIME_DIR")?,
+        &in_home("XDG_DATA_HOME", ".local/share")?,
+    ))
 }
 
 /// Reads every definition and writes what systemd is to know of it.

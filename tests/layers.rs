@@ -313,6 +313,8 @@ fn t8_whiteouts_hide_only_lower_layers() {
     for tar in [
         Tar::new().file("d/.wh..wh..opq", b"").file("d/x", b""),
         Tar::new().file("d/x", b"").file("d/.wh..wh..opq", b""),
+        Tar::new().file(".wh.d", b"").dir("d").file("d/x", b""),
+        Tar::new().dir("d").file("d/x", b"").file(".wh.d", b""),
         Tar::new()
             .dir("d")
             .file("d/.wh..wh..opq", b"")
