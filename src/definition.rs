@@ -20,6 +20,7 @@ use crate::definition::value::{
 };
 use crate::name::{ContainerName, UnitName};
 
+pub mod cycle;
 mod directive;
 mod fragment;
 pub mod graph;

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::definition::Definition;
 use crate::definition::load::scan::Catalogue;
 use crate::definition::load::{self, LoadError};
+use crate::definition::{Definition, cycle};
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
 use crate::paths::{Paths, Scope};
@@ -19,7 +19,6 @@ use crate::sys;
 use crate::unitfile::{Section, Unit, Value};
 
 pub mod container;
-pub mod cycle;
 
 /// The name of every drop-in; `systemctl edit` makes `override.conf`, which comes later and wins.
 const DROP_IN: &str = "50-wharf.conf";

@@ -174,7 +174,8 @@ mod tests {
         render(&mut buffer, Entry::Refused, "a\nPRIORITY=0").unwrap();
         let text = String::from_utf8_lossy(buffer.bytes());
         assert!(text.starts_with(&format!(
-            "MESSAGE_ID\n \0\0\0\0\0\0\0{NOTIFICATION_REFUSED}\nPRIORITY\n\u{1}\0\0\0\0\0\0\04\n"
+            "MESSAGE_ID\n \0\0\0\0\0\0\0{}\nPRIORITY\n\u{1}\0\0\0\0\0\0\04\n",
+            Event::NotificationRefused.message_id()
         )));
         assert!(
             text.contains("UNIT\n\u{c}\0\0\0\0\0\0\0a\nPRIORITY=0\n"),

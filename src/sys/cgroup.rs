@@ -244,10 +244,7 @@ mod tests {
         };
         assert_eq!(root.child("a").path(), "/a");
         assert_eq!(root.child("a").parent().unwrap().path(), "/");
-        assert_eq!(
-            root.parent().map(|p| p.path().to_owned()),
-            Some("/".to_owned())
-        );
+        assert_eq!(root.parent(), None);
     }
 
     #[test]
