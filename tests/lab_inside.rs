@@ -126,7 +126,7 @@ const PROBES: &[Probe] = &[
         name: "alone",
         keys: r#"network = "none""#,
         script: "ip -o link | grep -oE '<[A-Z_,]*>'; wc -c </etc/resolv.conf",
-        expected: "<LOOPBACK>\n0",
+        expected: "<LOOPBACK,UP,LOWER_UP>\n0",
     },
     Probe {
         name: "private",
@@ -149,8 +149,8 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "init",
         keys: "init = true",
-        script: "(sleep 0.1 & exec sleep 0) ; sleep 0.3; echo $$; ps -o stat | grep -c Z; tr '\\0' '\\n' </proc/1/cmdline | head -n 1; stat -c %U /proc/1",
-        expected: "2\n0\n/dev/wharf-init\nroot",
+        script: "(sleep 0.1 & exec sleep 0) ; sleep 0.3; echo $PPID; ps -o stat | grep -c Z; tr '\\0' '\\n' </proc/1/cmdline | head -n 1; stat -c %U /proc/1",
+        expected: "1\n0\n/dev/wharf-init\nroot",
     },
     Probe {
         name: "terminal",
@@ -161,8 +161,14 @@ const PROBES: &[Probe] = &[
     Probe {
         name: "writers",
         keys: r#"user = "app""#,
-        script: "echo one; echo two >/dev/stdout; echo three >/proc/1/fd/1; echo four >/dev/stderr; printf 'no newline'",
-        expected: "one\ntwo\nthree\nfour\nno newline",
+        script: "echo one; echo two >/dev/stdout; echo three >/proc/1/fd/1; printf 'no newline'",
+        expected: "one\ntwo\nthree\nno newline",
+    },
+    Probe {
+        name: "errors",
+        keys: r#"user = "app""#,
+        script: "echo one >&2; echo two >/dev/stderr; echo three >/proc/self/fd/2",
+        expected: "one\ntwo\nthree",
     },
 ];
 
