@@ -129,9 +129,21 @@ pub(crate) fn finish(
 
 /// Takes the container's lock; a holder that does not let go is named by lslocks(8), and is
 /// another start or cleanup of the same container.
+///
+/// # Errors
+///
+/// A container in a person's shell is not waited for: its lock is held until it ends.
 pub(crate) fn lock(engine: &Engine, name: &ContainerName) -> anyhow::Result<sys::fs::Lock> {
-    sys::fs::lock(&engine.paths.container_lock(name))
-        .with_context(|| format!("locking container '{name}'"))
+    let path = engine.paths.container_lock(name);
+    let locking = || format!("locking container '{name}'");
+    if let Some(lock) = sys::fs::try_lock(&path).with_context(locking)? {
+        return Ok(lock);
+    }
+    let record = state::load(&engine.paths, name);
+    if record.is_some_and(|record| record.invocation_id.is_none()) && is_running(engine, name) {
+        bail!("container '{name}' is running in somebody's shell: end it there");
+    }
+    sys::fs::lock(&path).with_context(locking)
 }
 
 /// Removes whatever an earlier run left, from any state. The caller holds the lock.
@@ -276,7 +288,11 @@ fn entry(verdict: &Verdict, outcome: &Outcome, record: Option<&RunRecord>) -> En
     Entry {
         invocation_id: record
             .and_then(|record| record.invocation_id.clone())
-            .or_else(|| std::env::var("INVOCATION_ID").ok()),
+            .or_else(|| {
+                // In a person's shell it may be that of the terminal's unit.
+                let _ = verdict.service_result.as_ref()?;
+                std::env::var("INVOCATION_ID").ok()
+            }),
         started_at: record.map(|record| record.started_at.clone()),
         finished_at: jiff::Timestamp::now().to_string(),
         reason: outcome.reason,

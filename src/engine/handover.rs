@@ -90,7 +90,7 @@ pub(crate) fn write_record(
         version: state::VERSION,
         name: definition.name,
         id: start.id,
-        invocation_id: std::env::var("INVOCATION_ID").ok(),
+        invocation_id: start.invocation_id,
         boot_id: sys::process::boot_id()?,
         pid,
         pid_start_ticks: sys::process::start_ticks(pid)?,

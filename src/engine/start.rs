@@ -31,7 +31,7 @@ use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
 use crate::runtime::Runtime;
-use crate::state::{ImageRecord, Phase};
+use crate::state::{self, ImageRecord, Phase};
 use crate::storage::overlay::{self, Rootfs, Upper};
 use crate::sys;
 use crate::sys::cgroup::Cgroup;
@@ -80,6 +80,8 @@ pub(crate) struct Start<'a> {
     pub(crate) runtime: Runtime,
     /// The payload's cgroup, below the unit's or below the one of a person's shell.
     pub(crate) payload: Cgroup,
+    /// systemd's id of this run; none in a person's shell.
+    pub(crate) invocation_id: Option<String>,
     pub(crate) image: ImageRecord,
     pub(crate) stopwatch: Stopwatch,
 }
@@ -146,7 +148,10 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     let mut stopwatch = Stopwatch::start();
     let definition = load::load(&engine.paths, name)?;
     let lock = exit::lock(engine, name)?;
-    if notifier.is_none() && exit::is_running(engine, name) {
+    // A container that a shell was running when it was killed is reclaimed; one of the unit is not.
+    let record = state::load(&engine.paths, name);
+    let of_unit = record.is_some_and(|record| record.invocation_id.is_some());
+    if notifier.is_none() && of_unit && exit::is_running(engine, name) {
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
     exit::reclaim(engine, name).context("reclaiming what an earlier run left")?;
@@ -162,6 +167,8 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
         id: exit::container_id(name)?,
         runtime: Runtime::find(&engine.settings, &engine.paths)?,
         payload,
+        // A terminal may run in a unit of its own, whose id is not the container's.
+        invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
         image: record_of(&definition, image.as_ref()),
         definition,
         stopwatch,

@@ -91,15 +91,17 @@ pub(crate) fn output(lab: &Lab, name: &str) -> String {
 
 /// What wharf has left on a machine where no container runs, one thing a line; nothing at best.
 ///
-/// Locks stay, as removing one would race with whoever waits for it.
+/// Locks stay, as removing one would race with whoever waits for it, and so does crun's cache of
+/// compiled seccomp profiles.
 pub(crate) fn leftovers(lab: &Lab) -> String {
     lab.ok(r"
         find /run/wharf -mindepth 1 ! -path '/run/wharf/locks*' ! -path /run/wharf/containers \
-            ! -path /run/wharf/runtime ! -path /run/wharf/failures 2>/dev/null || true
+            ! -path /run/wharf/runtime ! -path '/run/wharf/runtime/.cache*' \
+            ! -path /run/wharf/failures 2>/dev/null || true
         find /var/lib/wharf/containers -mindepth 2 ! -name history.jsonl 2>/dev/null || true
         find /sys/fs/cgroup/ctr.slice -mindepth 1 -type d 2>/dev/null || true
         grep wharf /proc/1/mountinfo || true
-        ps -eo pid,args | grep -E '[w]harf |[w]harf-relay|[c]run |[r]unc ' || true
+        ps -eo pid,comm | grep -E 'wharf|crun|runc' || true
         systemctl list-jobs --no-legend
         lslocks --noheadings --output PATH | grep '^/run/wharf' || true
         ip netns list")
