@@ -14,7 +14,7 @@
 //!
 //! When a step fails, its error goes to `STATUS=`, to the journal and to the exit history, and
 //! [`exit::reclaim`] removes whatever the steps before it made. Without a service manager
-//! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`](super::shell)'s.
+//! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`]'s.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
