@@ -22,7 +22,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::definition::load;
-use crate::definition::{Definition, Propagation, Root as RootSource};
+use crate::definition::{Definition, Propagation, PullPolicy, Root as RootSource};
 use crate::engine::bundle;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
@@ -30,6 +30,7 @@ use crate::image::store::Store;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
+use crate::paths::Scope;
 use crate::runtime::Runtime;
 use crate::state::{self, ImageRecord, Phase};
 use crate::storage::overlay::{self, Rootfs, Upper};
@@ -145,6 +146,12 @@ pub fn exit_status(err: &anyhow::Error) -> u8 {
 }
 
 fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<u8> {
+    if engine.paths.scope() == Scope::User {
+        anyhow::bail!(
+            "containers of a user manager cannot run yet: define '{name}' below /etc/wharf and use \
+             the system manager"
+        );
+    }
     let mut stopwatch = Stopwatch::start();
     let definition = load::load(&engine.paths, name)?;
     let lock = exit::lock(engine, name)?;
@@ -199,12 +206,18 @@ fn note_stale_unit(engine: &Engine, definition: &Definition) {
         .iter()
         .filter_map(|path| changed(path))
         .max();
-    // Equal where both were written within one tick of the kernel's clock.
-    if read.is_none() || newest > read {
+    let name = &definition.name;
+    if read.is_none() && name.instance().is_some() {
         log::note(&format!(
-            "The definition of container '{}' changed after systemd read it: its limits and restart \
-             policy are those of before, until 'systemctl daemon-reload'",
-            definition.name
+            "The instance '{name}' has no file of its own, so the generator does not know it: limits \
+             and restart policy of its definition do not apply. 'mkdir -p \
+             /etc/wharf/containers/{name}.toml.d && systemctl daemon-reload' makes it known"
+        ));
+    } else if read.is_none() || newest > read {
+        // Equal where both were written within one tick of the kernel's clock.
+        log::note(&format!(
+            "The definition of container '{name}' changed after systemd read it: its limits and \
+             restart policy are those of before, until 'systemctl daemon-reload'"
         ));
     }
 }
@@ -216,6 +229,13 @@ fn resolve_image(
 ) -> anyhow::Result<(Vec<PathBuf>, Option<Image>)> {
     match &definition.root {
         RootSource::Image(reference) => {
+            match definition.pull_policy {
+                PullPolicy::Missing | PullPolicy::Never => {}
+                PullPolicy::Always | PullPolicy::Newer => log::note(
+                    "wharf does not pull images yet: 'pull_policy' is ignored, and the image in \
+                     the store is used",
+                ),
+            }
             let image = Store::open(&engine.paths)?.resolve(reference)?;
             Ok((image.layers.clone(), Some(image)))
         }
