@@ -85,6 +85,7 @@ pub(crate) fn prepare(
         binds,
         devices: devices(definition)?,
         cgroup: start.payload.path().to_owned(),
+        cgroup_namespace: start.cgroup_namespace,
         network_namespace: None,
         notify_dir: notify.as_ref().map(|_| dir.join("notify")),
         init: init(start)?,

@@ -24,6 +24,7 @@ use anyhow::Context as _;
 use crate::definition::load;
 use crate::definition::{Definition, Propagation, PullPolicy, Root as RootSource};
 use crate::engine::bundle;
+use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
@@ -81,6 +82,7 @@ pub(crate) struct Start<'a> {
     pub(crate) runtime: Runtime,
     /// The payload's cgroup, below the unit's or below the one of a person's shell.
     pub(crate) payload: Cgroup,
+    pub(crate) cgroup_namespace: CgroupNamespace,
     /// systemd's id of this run; none in a person's shell.
     pub(crate) invocation_id: Option<String>,
     pub(crate) image: ImageRecord,
@@ -168,12 +170,13 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     stopwatch.lap("load");
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
-    let payload = enter_cgroup(name, notifier)?;
+    let (payload, cgroup_namespace) = enter_cgroup(name, notifier)?;
     let mut start = Start {
         engine,
         id: exit::container_id(name)?,
         runtime: Runtime::find(&engine.settings, &engine.paths)?,
         payload,
+        cgroup_namespace,
         // A terminal may run in a unit of its own, whose id is not the container's.
         invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
         image: record_of(&definition, image.as_ref()),
@@ -256,11 +259,15 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
 /// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
 /// the container then finds the unit's limits, those that `systemctl set-property` changes, at
 /// the root of its /sys/fs/cgroup.
-fn enter_cgroup(name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<Cgroup> {
+fn enter_cgroup(
+    name: &ContainerName,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<(Cgroup, CgroupNamespace)> {
     let own = Cgroup::own().context("finding the control group of this process")?;
     if notifier.is_none() {
         // A session's group is shared by whatever else the person runs.
-        return Ok(own.child(&format!("wharf-{name}")));
+        let payload = own.child(&format!("wharf-{name}"));
+        return Ok((payload, CgroupNamespace::New));
     }
     sys::mount::unshare_cgroup()?;
     let engine = own.child("engine");
@@ -269,7 +276,7 @@ fn enter_cgroup(name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Re
     engine
         .enter()
         .context("moving to the engine's control group")?;
-    Ok(own.child(exit::PAYLOAD))
+    Ok((own.child(exit::PAYLOAD), CgroupNamespace::Inherited))
 }
 
 /// Step 4.
