@@ -26,6 +26,7 @@ use crate::journal::event::{self, Event};
 use crate::journal::log;
 use crate::journal::stream::{Header, drain as drain_fifo};
 use crate::name::{ContainerId, ContainerName};
+use crate::paths::Paths;
 use crate::runtime::Runtime;
 use crate::state::{self, ImageRecord, RunRecord};
 use crate::storage::overlay;
@@ -254,6 +255,16 @@ fn remove_files(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
     let ephemeral = overlay::remove_ephemeral(&engine.paths, name);
     sys::fs::remove_tree(&engine.paths.container_runtime(name))?;
     ephemeral
+}
+
+/// Writes down why there is no container, for `cleanup`.
+pub(crate) fn write_failure(paths: &Paths, name: &ContainerName, message: &str) -> sys::Result<()> {
+    let path = paths.container_failure(name);
+    if let Some(dir) = path.parent() {
+        sys::fs::ensure_dir(dir, 0o700)?;
+    }
+    let memory = sys::fs::Durability::Memory;
+    sys::fs::write_atomic(&path, message.as_bytes(), 0o600, memory)
 }
 
 /// What `start` wrote down when it gave up.

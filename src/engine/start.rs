@@ -105,15 +105,7 @@ pub fn foreground(engine: &Engine, name: &ContainerName) -> anyhow::Result<u8> {
 fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &anyhow::Error) {
     let message = format!("{err:#}");
     // First, because killing the payload, once it is the main process, ends this process too.
-    let path = engine.paths.container_failure(name);
-    let written = path
-        .parent()
-        .map_or(Ok(()), |dir| sys::fs::ensure_dir(dir, 0o700))
-        .and_then(|()| {
-            let memory = sys::fs::Durability::Memory;
-            sys::fs::write_atomic(&path, message.as_bytes(), 0o600, memory)
-        });
-    if let Err(err) = written {
+    if let Err(err) = exit::write_failure(&engine.paths, name, &message) {
         tracing::warn!("writing why the start failed, ignoring: {err}");
     }
     if let Err(err) = notifier.status(&message) {
