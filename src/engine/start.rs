@@ -106,7 +106,7 @@ fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &any
     let message = format!("{err:#}");
     // First, because killing the payload, once it is the main process, ends this process too.
     if let Err(err) = exit::write_failure(&engine.paths, name, &message) {
-        tracing::warn!("writing why the start failed, ignoring: {err}");
+        tracing::warn!("writing why the start failed, ignoring: {err:#}");
     }
     if let Err(err) = notifier.status(&message) {
         tracing::warn!("{err:#}, ignoring");
@@ -141,7 +141,7 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     if notifier.is_none() && exit::is_running(engine, name) {
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
-    exit::reclaim(engine, name).context("reclaiming what an earlier run left")?;
+    exit::recover(engine, name).context("reclaiming what an earlier run left")?;
     stopwatch.lap("load");
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
