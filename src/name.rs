@@ -23,6 +23,9 @@ pub enum NameError {
     /// The text is longer than [`NAME_MAX_BYTES`].
     #[error("'{0}' is not a name: longer than 63 bytes")]
     TooLong(String),
+    /// A name that stands for something else in the definition directories.
+    #[error("'{0}' is not a name: it ends like the file of a definition or of drop-ins")]
+    Reserved(String),
     /// A character that names must not hold, or a second `@`.
     #[error(
         "'{0}' is not a name: it must begin with a letter or digit and go on with letters, \
@@ -83,6 +86,10 @@ impl FromStr for ContainerName {
         };
         for part in std::iter::once(base).chain(instance) {
             check_part(text, part)?;
+        }
+        // Their run-time directory would be taken for a definition or its drop-ins.
+        if text.ends_with(".toml") || text.ends_with(".toml.d") {
+            return Err(NameError::Reserved(printable(text)));
         }
         Ok(Self(text.to_owned()))
     }

@@ -6,7 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::name::ContainerName;
+use crate::name::{ContainerName, UnitName};
+
+/// The name of every generated drop-in; `systemctl edit` makes `override.conf`, which comes later
+/// and wins.
+pub const DROP_IN: &str = "50-wharf.conf";
 
 /// For whom wharf runs: the system manager or a user's (systemd.unit(5), "--system", "--user").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +110,14 @@ impl Paths {
     /// Beside the run-time directory, which a start that fails removes.
     pub fn container_failure(&self, name: &ContainerName) -> PathBuf {
         self.runtime.join("failures").join(name.as_str())
+    }
+
+    /// What the generator writes for a unit: `/run/systemd/generator/UNIT.d/50-wharf.conf`.
+    pub fn generated_drop_in(&self, unit: &UnitName) -> PathBuf {
+        let run = self.runtime.parent().unwrap_or(&self.runtime);
+        run.join("systemd/generator")
+            .join(format!("{unit}.d"))
+            .join(DROP_IN)
     }
 
     /// The lock of one container, never unlinked: `/run/wharf/locks/NAME`.

@@ -158,11 +158,15 @@ fn terminal(lab: &Lab) {
         "python3",
         "-c",
         "
-import fcntl, os, pty, struct, sys, termios
-pid, master = pty.fork()
+import fcntl, os, struct, sys
+master, slave = os.openpty()
+pid = os.fork()
 if pid == 0:
-    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack('HHHH', 33, 77, 0, 0))
+    os.close(master)
+    os.login_tty(slave)
+    fcntl.ioctl(0, 0x5414, struct.pack('HHHH', 33, 77, 0, 0))
     os.execvp('wharf', ['wharf', 'start', '--foreground', 'tty'])
+os.close(slave)
 seen = b''
 while True:
     try:

@@ -14,7 +14,7 @@ use lab::{Lab, Suite, text};
 use serde_json::Value;
 
 /// Programs of ours that run.
-const OURS: &str = "ps -eo comm,args | awk '/wharf/ && !/awk/ { print $1 }'";
+const OURS: &str = "readlink /proc/[0-9]*/exe | grep -E '/(bin|libexec)/.*wharf' | sort -u || true";
 
 /// Fetches the page.
 const FETCH: &str =
@@ -103,9 +103,9 @@ fn enable_and_start(lab: &Lab) {
         status.contains(&format!("Main PID: {main} (nginx)")),
         "{status}"
     );
-    assert_eq!(lab.ok(OURS), "wharf-relay");
+    assert_eq!(lab.ok(OURS), "/usr/libexec/wharf/wharf-relay");
     let groups = lab.ok(&format!(
-        "cat /proc/{main}/cgroup /proc/$(pgrep wharf-relay)/cgroup"
+        "grep -h ^0: /proc/{main}/cgroup /proc/$(pgrep -n wharf-relay)/cgroup"
     ));
     let unit = "0::/ctr.slice/ctr@web.service";
     assert_eq!(groups, format!("{unit}/payload\n{unit}/engine"));

@@ -112,10 +112,11 @@ pub(crate) fn finish(
     let mut errors = Errors::default();
     let record = state::load(&engine.paths, name);
     verdict.failure = failure(engine, name).map(|failure| failure.message);
-    if let Some(record) = &record {
+    // A record that is damaged was written all the same (hostile-inputs K8).
+    if state::is_recorded(&engine.paths, name) {
         verdict.adopted = Adopted::Payload;
-        verdict.oom_kills = oom_kills(record);
     }
+    verdict.oom_kills = record.as_ref().map_or(0, oom_kills);
     let payload = payload_cgroup(record.as_ref(), name);
     errors.note(kill(payload.as_ref()));
     errors.note(drain(engine, name, record.as_ref()));
@@ -130,13 +131,29 @@ pub(crate) fn finish(
     errors.note(remove_files(engine, name));
     let failure = engine.paths.container_failure(name);
     errors.note(sys::fs::remove_file(&failure).map_err(Into::into));
-    announce(name, &outcome, record.as_ref());
+    // A start that gave up has told why itself.
+    if verdict.failure.is_none() {
+        announce(name, &outcome, record.as_ref());
+    }
     errors.into_result(name)
 }
 
-/// Takes the container's lock. Its holder is another start or cleanup of the same container, or
-/// a person's shell that runs it; whoever waits says for whom.
+/// Takes the container's lock. Its holder is another start or cleanup of the same container;
+/// whoever waits says for whom.
+///
+/// # Errors
+///
+/// A container in a person's shell is not waited for: its lock is held until it ends.
 pub(crate) fn lock(engine: &Engine, name: &ContainerName) -> anyhow::Result<sys::fs::Lock> {
+    let path = engine.paths.container_lock(name);
+    let locking = || format!("locking container '{name}'");
+    if let Some(lock) = sys::fs::try_lock(&path).with_context(locking)? {
+        return Ok(lock);
+    }
+    let record = state::load(&engine.paths, name);
+    if record.is_some_and(|record| record.invocation_id.is_none()) && is_running(engine, name) {
+        bail!("container '{name}' is running in somebody's shell: end it there");
+    }
     let waiting = |holder: &str| {
         let message = format!("waiting for the lock of container '{name}', held by {holder}");
         tracing::warn!("{message}");
@@ -144,8 +161,7 @@ pub(crate) fn lock(engine: &Engine, name: &ContainerName) -> anyhow::Result<sys:
             notifier.status(&message).ok();
         }
     };
-    sys::fs::lock(&engine.paths.container_lock(name), waiting)
-        .with_context(|| format!("locking container '{name}'"))
+    sys::fs::lock(&path, waiting).with_context(locking)
 }
 
 /// Writes down how an earlier run ended whose clean-up was killed, and removes what it left, from
@@ -329,7 +345,11 @@ fn entry(verdict: &Verdict, outcome: &Outcome, record: Option<&RunRecord>) -> En
     Entry {
         invocation_id: record
             .and_then(|record| record.invocation_id.clone())
-            .or_else(|| std::env::var("INVOCATION_ID").ok()),
+            .or_else(|| {
+                // In a person's shell it may be that of the terminal's unit.
+                let _ = verdict.service_result.as_ref()?;
+                std::env::var("INVOCATION_ID").ok()
+            }),
         started_at: record.map(|record| record.started_at.clone()),
         finished_at: jiff::Timestamp::now().to_string(),
         reason: outcome.reason,

@@ -87,6 +87,8 @@ fn lifeline(start: &Start<'_>) -> anyhow::Result<Lifeline> {
     let lifeline = Lifeline::attach(|| {
         // Not being able to say why is no reason to leave a container that nobody relays.
         exit::write_failure(paths, name, KILLED).ok();
+        let message = format!("Container '{name}' was not started: {KILLED}");
+        log::event(Event::EngineFailed, name, &message, &[]);
         start.payload.kill(Duration::ZERO).ok();
     });
     lifeline.context("watching over the start")
@@ -114,7 +116,7 @@ pub(crate) fn write_record(
         version: state::VERSION,
         name: definition.name,
         id: start.id,
-        invocation_id: std::env::var("INVOCATION_ID").ok(),
+        invocation_id: start.invocation_id,
         boot_id: sys::process::boot_id()?,
         pid,
         pid_start_ticks: sys::process::start_ticks(pid)?,

@@ -14,9 +14,9 @@
 //!
 //! When a step fails, its error goes to `STATUS=`, to the journal and to the exit history, and
 //! [`exit::reclaim`] removes whatever the steps before it made. Without a service manager
-//! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`](super::shell)'s.
+//! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`]'s.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -31,7 +31,7 @@ use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
 use crate::runtime::Runtime;
-use crate::state::{ImageRecord, Phase};
+use crate::state::{self, ImageRecord, Phase};
 use crate::storage::overlay::{self, Rootfs, Upper};
 use crate::sys;
 use crate::sys::cgroup::Cgroup;
@@ -80,6 +80,8 @@ pub(crate) struct Start<'a> {
     pub(crate) runtime: Runtime,
     /// The payload's cgroup, below the unit's or below the one of a person's shell.
     pub(crate) payload: Cgroup,
+    /// systemd's id of this run; none in a person's shell.
+    pub(crate) invocation_id: Option<String>,
     pub(crate) image: ImageRecord,
     pub(crate) stopwatch: Stopwatch,
 }
@@ -138,10 +140,16 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     let mut stopwatch = Stopwatch::start();
     let definition = load::load(&engine.paths, name)?;
     let lock = exit::lock(engine, name)?;
-    if notifier.is_none() && exit::is_running(engine, name) {
+    // A container that a shell was running when it was killed is reclaimed; one of the unit is not.
+    let record = state::load(&engine.paths, name);
+    let of_unit = record.is_some_and(|record| record.invocation_id.is_some());
+    if notifier.is_none() && of_unit && exit::is_running(engine, name) {
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
     exit::recover(engine, name).context("reclaiming what an earlier run left")?;
+    if notifier.is_some() {
+        note_stale_unit(engine, &definition);
+    }
     stopwatch.lap("load");
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
@@ -151,6 +159,8 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
         id: exit::container_id(name)?,
         runtime: Runtime::find(&engine.settings, &engine.paths)?,
         payload,
+        // A terminal may run in a unit of its own, whose id is not the container's.
+        invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
         image: record_of(&definition, image.as_ref()),
         definition,
         stopwatch,
@@ -165,6 +175,29 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     match notifier {
         Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
         None => shell::stay(start, &bundle, rootfs),
+    }
+}
+
+/// Says so when systemd has not read the definition since it was changed: limits, restart policy
+/// and dependencies of the unit are then those of before, or the template's. systemctl(1) warns of
+/// that only while the unit is loaded.
+fn note_stale_unit(engine: &Engine, definition: &Definition) {
+    let unit = definition.name.unit();
+    let drop_in = engine.paths.generated_drop_in(&unit);
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    let read = changed(&drop_in);
+    let newest = definition
+        .sources
+        .iter()
+        .filter_map(|path| changed(path))
+        .max();
+    // Equal where both were written within one tick of the kernel's clock.
+    if read.is_none() || newest > read {
+        log::note(&format!(
+            "The definition of container '{}' changed after systemd read it: its limits and restart \
+             policy are those of before, until 'systemctl daemon-reload'",
+            definition.name
+        ));
     }
 }
 

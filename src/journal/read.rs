@@ -177,7 +177,6 @@ fn arguments(range: &Range) -> Vec<OsString> {
         event::REASON,
         event::EXIT_CODE,
         event::EXIT_SIGNAL,
-        event::STEP,
     ];
     let mut arguments: Vec<OsString> = vec![
         "--quiet".into(),

@@ -48,7 +48,8 @@ impl State<'_> {
     fn render(&self) -> String {
         match self {
             State::Ready => "READY=1\n".to_owned(),
-            State::Status(text) => format!("STATUS={}\n", one_line(text)),
+            // systemd splits the message with extract_first_word(), which takes one backslash off.
+            State::Status(text) => format!("STATUS={}\n", one_line(text).replace('\\', r"\\")),
             State::MainPid(pid) => format!("MAINPID={pid}\n"),
             State::ExtendTimeout(by) => format!("EXTEND_TIMEOUT_USEC={}\n", by.as_micros()),
             State::Errno(errno) => format!("ERRNO={errno}\n"),
@@ -247,7 +248,10 @@ mod tests {
     fn a_status_stays_one_line_and_fits() {
         let (_dir, socket, notifier) = manager();
         notifier.status("a\nMAINPID=1\x1b[2J\0").unwrap();
-        assert_eq!(received(&socket), "STATUS=a\\nMAINPID=1\\u{1b}[2J\\u{0}\n");
+        assert_eq!(
+            received(&socket),
+            r"STATUS=a\\nMAINPID=1\\u{1b}[2J\\u{0}".to_owned() + "\n"
+        );
         notifier.status(&"ö".repeat(5000)).unwrap();
         let long = received(&socket);
         assert!(

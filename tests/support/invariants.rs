@@ -22,8 +22,7 @@ pub(crate) fn leftovers(lab: &Lab) -> String {
             -o -name '.staging-*' \) -print 2>/dev/null || true
         find /sys/fs/cgroup/ctr.slice -mindepth 1 -type d 2>/dev/null || true
         grep -E 'wharf|overlay /run' /proc/1/mountinfo || true
-        ps -eo pid,stat,args | awk '/mountinfo/ { next } /wharf |wharf-|crun |runc |strace /' || true
-        ps -eo pid,stat,args | awk '$2 ~ /^Z/' | grep -E 'wharf|crun|runc' || true
+        ps -eo pid,stat,comm | grep -E 'wharf|crun|runc|strace' || true
         systemctl list-jobs --no-legend
         systemctl show --property Id,NFileDescriptorStore,MainPID,ControlPID 'ctr@*.service' |
             grep -E '^(NFileDescriptorStore|MainPID|ControlPID)=[^0]' || true
