@@ -106,6 +106,11 @@ pub fn write(paths: &Paths, record: &RunRecord) -> anyhow::Result<()> {
     .with_context(|| format!("writing the record of container '{}'", record.name))
 }
 
+/// Whether a container was handed over, be its record readable or not.
+pub fn is_recorded(paths: &Paths, name: &ContainerName) -> bool {
+    record_path(paths, name).symlink_metadata().is_ok()
+}
+
 /// Reads the record; none when there is none, or when another version of wharf wrote it, or when
 /// it is damaged: the kernel and systemd are asked instead (hostile-inputs K8).
 pub fn load(paths: &Paths, name: &ContainerName) -> Option<RunRecord> {

@@ -110,16 +110,8 @@ pub fn foreground(engine: &Engine, name: &ContainerName) -> anyhow::Result<u8> {
 fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &anyhow::Error) {
     let message = format!("{err:#}");
     // First, because killing the payload, once it is the main process, ends this process too.
-    let path = engine.paths.container_failure(name);
-    let written = path
-        .parent()
-        .map_or(Ok(()), |dir| sys::fs::ensure_dir(dir, 0o700))
-        .and_then(|()| {
-            let memory = sys::fs::Durability::Memory;
-            sys::fs::write_atomic(&path, message.as_bytes(), 0o600, memory)
-        });
-    if let Err(err) = written {
-        tracing::warn!("writing why the start failed, ignoring: {err}");
+    if let Err(err) = exit::write_failure(&engine.paths, name, &message) {
+        tracing::warn!("writing why the start failed, ignoring: {err:#}");
     }
     if let Err(err) = notifier.status(&message) {
         tracing::warn!("{err:#}, ignoring");
@@ -163,7 +155,7 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     if notifier.is_none() && of_unit && exit::is_running(engine, name) {
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
-    exit::reclaim(engine, name).context("reclaiming what an earlier run left")?;
+    exit::recover(engine, name).context("reclaiming what an earlier run left")?;
     if notifier.is_some() {
         note_stale_unit(engine, &definition);
     }

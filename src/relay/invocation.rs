@@ -13,6 +13,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use crate::sys::handover::{self, Taken};
+use crate::sys::lifeline::Lifeline;
 use crate::sys::pipe;
 
 /// What the relay is to do, and the descriptors to do it with.
@@ -34,6 +35,8 @@ pub struct Invocation {
     pub stdin: Option<OwnedFd>,
     /// The socket on which the container notifies, and where to pass it on.
     pub notify: Option<Notify>,
+    /// Held until the relay works: should it be killed before, the container is.
+    pub lifeline: Option<Lifeline>,
     /// Priority of standard error's lines, 0 to 7.
     pub stderr_priority: u8,
 }
@@ -74,6 +77,7 @@ impl Invocation {
             ("--console", self.console.as_ref()),
             ("--stdin", self.stdin.as_ref()),
             ("--notify", socket),
+            ("--lifeline", self.lifeline.as_ref().map(Lifeline::as_fd)),
         ];
         for (option, fd) in descriptors {
             if let Some(fd) = fd {
@@ -116,6 +120,7 @@ impl Invocation {
                     socket,
                     manager: manager.to_owned(),
                 }),
+            lifeline: take("--lifeline")?.map(Lifeline::from_fd),
             stderr_priority: words.priority("--stderr-priority")?,
         };
         invocation.check()?;
@@ -146,7 +151,7 @@ impl Invocation {
     }
 }
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "--unit",
     "--identifier",
     "--main",
@@ -156,6 +161,7 @@ const OPTIONS: [&str; 10] = [
     "--stdin",
     "--notify",
     "--manager",
+    "--lifeline",
     "--stderr-priority",
 ];
 

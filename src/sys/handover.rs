@@ -106,6 +106,46 @@ pub fn split() -> Result<Half> {
     }
 }
 
+/// Does `work` in a process that has `kept` and no other descriptor of this one, and that PID 1 or
+/// the nearest subreaper waits for.
+///
+/// Other threads may be there, as long as what `work` does needs no lock of theirs: the C library
+/// makes its allocator usable after fork, and that is all the engine's threads share.
+pub fn fork_apart(kept: &OwnedFd, work: impl FnOnce()) -> Result<()> {
+    // SAFETY: the child makes another one and ends; see above for what that one may do.
+    match unsafe { nix::unistd::fork() } {
+        Ok(ForkResult::Parent { child }) => {
+            let status = nix::sys::wait::waitpid(child, None);
+            let status = status.map_err(|errno| Error::new("waitpid()", errno))?;
+            match status {
+                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+                other => {
+                    let err = io::Error::other(format!("no process to be had: {other:?}"));
+                    Err(Error::new("fork()", err))
+                }
+            }
+        }
+        Ok(ForkResult::Child) => {
+            // SAFETY: as above.
+            let code = match unsafe { nix::unistd::fork() } {
+                Ok(ForkResult::Parent { .. }) => 0,
+                Ok(ForkResult::Child) => {
+                    // Nothing of the parent's may be unwound here.
+                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        Taken(vec![kept.as_raw_fd()]).close_others().ok();
+                        work();
+                    }));
+                    i32::from(done.is_err())
+                }
+                Err(_) => 1,
+            };
+            // SAFETY: ends the process without running what belongs to the parent.
+            unsafe { libc::_exit(code) }
+        }
+        Err(errno) => Err(Error::new("fork()", errno)),
+    }
+}
+
 /// Keeps every signal away that can be kept away, in this process and its children.
 ///
 /// SIGKILL, SIGSTOP and faults of the process itself still work.
