@@ -23,7 +23,7 @@ use anyhow::Context as _;
 
 use crate::definition::load;
 use crate::definition::{Definition, Propagation, Root as RootSource};
-use crate::engine::bundle;
+use crate::engine::bundle::{self, Bundle};
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
@@ -155,16 +155,40 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
     exit::reclaim(engine, name).context("reclaiming what an earlier run left")?;
-    if notifier.is_some() {
-        note_stale_unit(engine, &definition);
-    }
     stopwatch.lap("load");
+    match notifier {
+        Some(notifier) => {
+            note_stale_unit(engine, &definition);
+            let (start, bundle, rootfs) = prepare(engine, definition, stopwatch, Some(notifier))?;
+            handover::hand_over(start, bundle, rootfs, notifier, lock)
+        }
+        // The lock is held until the container has ended.
+        None => match prepare(engine, definition, stopwatch, None) {
+            Ok((start, bundle, rootfs)) => shell::stay(start, &bundle, rootfs),
+            Err(err) => {
+                // With a service manager `give_up` does so.
+                exit::reclaim(engine, name).unwrap_or_else(|err| {
+                    tracing::warn!("{err:#}, ignoring; the next start tries again");
+                });
+                Err(err)
+            }
+        },
+    }
+}
+
+/// Steps 2 to 6.
+fn prepare<'a>(
+    engine: &'a Engine,
+    definition: Definition,
+    mut stopwatch: Stopwatch,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<(Start<'a>, Bundle, Rootfs)> {
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
-    let payload = enter_cgroup(name, notifier)?;
+    let payload = enter_cgroup(&definition.name, notifier)?;
     let mut start = Start {
         engine,
-        id: exit::container_id(name)?,
+        id: exit::container_id(&definition.name)?,
         runtime: Runtime::find(&engine.settings, &engine.paths)?,
         payload,
         // A terminal may run in a unit of its own, whose id is not the container's.
@@ -179,11 +203,7 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     let config = image.map(|image| image.config).unwrap_or_default();
     let bundle = bundle::prepare(&start, &rootfs, &config)?;
     start.stopwatch.lap("bundle");
-    // The lock is held until the container runs, and in a person's shell until it has ended.
-    match notifier {
-        Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
-        None => shell::stay(start, &bundle, rootfs),
-    }
+    Ok((start, bundle, rootfs))
 }
 
 /// Says so when systemd has not read the definition since it was changed: limits, restart policy

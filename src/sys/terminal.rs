@@ -29,7 +29,7 @@ pub struct Signals(SignalFd);
 
 impl Signals {
     /// Blocks the forwarded signals and SIGWINCH in this process; programs that it starts have
-    /// them unblocked.
+    /// them unblocked ([`super::command`]).
     pub fn block() -> Result<Self> {
         let mut set: SigSet = FORWARDED.into_iter().collect();
         set.add(Signal::SIGWINCH);
