@@ -230,7 +230,7 @@ fn stop_and_switch_off(lab: &Lab) {
     lab.ok("systemctl daemon-reload; systemctl show -p Wants --value multi-user.target | grep -qF ctr@web.service");
     // A signal that comes before nginx has a handler for it is lost on PID 1.
     lab.ok(&format!("wharf start web; {FETCH}; wharf stop web"));
-    let events = lab.ok("wharf events --json | tail -n 2");
+    let events = lab.ok("journalctl --sync; wharf events --json | tail -n 2");
     let events: Vec<Value> = events
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
