@@ -70,18 +70,22 @@ ${4:-}
 END
 }
 
-# A container of wharf named $1 with the log driver $2 and the command $3.
+# A container of wharf named $1 with the log driver $2 and the command $3, and its instances $4….
 wharf_definition() {
+    local instance
     put "/etc/wharf/containers/$1@.toml" <<END
 image = "$IMAGE"
 command = $3
 network = "none"
+restart_max_attempts = 0
 [log]
 driver = "$2"
 rate_limit = 0
-[unit]
-StartLimitIntervalSec = 0
 END
+    # Only instances that have a file of their own get what their unit needs without 'wharf start'.
+    for instance in "${@:4}"; do
+        ln -sf "$1@.toml" "/etc/wharf/containers/$1@$instance.toml"
+    done
 }
 
 # A container of Quadlet named $1 with the command $2. The lab may have no pids controller.
@@ -102,14 +106,16 @@ END
 
 # The images, and a unit or a definition for everybody.
 prepare() {
+    local numbers
     wharf image load "$BENCH/image.tar" >&2
     podman load --quiet --input "$BENCH/image.tar" >&2
     plain_unit plain exec "$BENCH/payload"
     plain_unit notify notify "$BENCH/payload"
     plain_unit plainlines exec "$BENCH/payload $LINES exit"
-    wharf_definition journal journal '["/payload"]'
-    wharf_definition direct direct '["/payload"]'
-    wharf_definition lines journal "[\"/payload\", \"$LINES\", \"exit\"]"
+    mapfile -t numbers < <(seq "$((CONTAINERS > GROUP ? CONTAINERS : GROUP))")
+    wharf_definition journal journal '["/payload"]' "${numbers[@]}"
+    wharf_definition direct direct '["/payload"]' crun "${numbers[@]:0:GROUP}"
+    wharf_definition lines journal "[\"/payload\", \"$LINES\", \"exit\"]" "${numbers[@]:0:LINES_ROUNDS}"
     quadlet_definition quadlet /payload
     quadlet_definition quadletlines "/payload $LINES exit"
     systemctl daemon-reload
