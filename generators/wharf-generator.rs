@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let scope = scope();
+    let scope = generator::scope();
     let mut log = match scope {
         // Set by systemd only, so that a run by hand reports to whoever made it.
         Scope::System if env::var_os("SYSTEMD_SCOPE").is_some() => Log::kernel(),
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     };
     let paths = match scope {
         Scope::System => Some(Paths::system(Path::new("/"))),
-        Scope::User => user_paths(),
+        Scope::User => generator::user_paths(),
     };
     match paths {
         Some(paths) => {
@@ -47,32 +47,4 @@ fn main() -> ExitCode {
     }
     log.finish();
     ExitCode::SUCCESS
-}
-
-fn scope() -> Scope {
-    let user = match env::var_os("SYSTEMD_SCOPE") {
-        Some(scope) => scope == "user",
-        None => env::args_os().next().is_some_and(|program| {
-            let dir = Path::new(&program).parent().and_then(Path::file_name);
-            dir.is_some_and(|dir| dir == "user-generators")
-        }),
-    };
-    if user { Scope::User } else { Scope::System }
-}
-
-/// The directories of the XDG base directory specification, with its defaults.
-fn user_paths() -> Option<Paths> {
-    let absolute = |key| {
-        env::var_os(key)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    let home = absolute("HOME");
-    let in_home = |key, default| absolute(key).or_else(|| home.as_ref().map(|h| h.join(default)));
-    Some(Paths::user(
-        Path::new("/"),
-        &in_home("XDG_CONFIG_HOME", ".config")?,
-        &absolute("XDG_RUNTIME_DIR")?,
-        &in_home("XDG_DATA_HOME", ".local/share")?,
-    ))
 }

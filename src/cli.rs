@@ -77,7 +77,7 @@ struct Global {
     /// Use the definitions and state below DIR, without a running system
     #[arg(long, global = true, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Say more on standard error; twice for every system call and program
+    /// Say more on standard error; twice for every D-Bus call
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }

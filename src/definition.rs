@@ -20,6 +20,7 @@ use crate::definition::value::{
 };
 use crate::name::{ContainerName, UnitName};
 
+pub mod cycle;
 mod directive;
 mod fragment;
 pub mod graph;
@@ -40,7 +41,7 @@ pub struct Definition {
     pub name: ContainerName,
     /// The files it was merged from: the base file first, then drop-ins in merge order.
     pub sources: Vec<PathBuf>,
-    /// Where each key was set; entries of maps are not listed.
+    /// Where each key was set, in the order of files and lines; entries of maps are not listed.
     pub origins: Vec<Origin>,
     /// One line for people; the unit's `Description=`. Defaults to the image or rootfs.
     pub description: Option<String>,

@@ -22,6 +22,7 @@ mod links;
 pub mod listing;
 pub mod outcome;
 pub mod payload;
+pub mod reload;
 pub mod removal;
 mod shell;
 pub mod spec;

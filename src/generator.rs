@@ -6,11 +6,12 @@
 //! here fails as a whole: [`run`] reports what it left out and writes the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::definition::Definition;
 use crate::definition::load::scan::Catalogue;
 use crate::definition::load::{self, LoadError};
+use crate::definition::{Definition, cycle};
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
 use crate::paths::{Paths, Scope};
@@ -18,7 +19,6 @@ use crate::sys;
 use crate::unitfile::{Section, Unit, Value};
 
 pub mod container;
-pub mod cycle;
 
 /// The name of every drop-in; `systemctl edit` makes `override.conf`, which comes later and wins.
 const DROP_IN: &str = "50-wharf.conf";
@@ -84,6 +84,36 @@ impl Loaded {
     }
 }
 
+/// For whom systemd runs the generator; by hand, the directory it was called from decides.
+pub fn scope() -> Scope {
+    let user = match env::var_os("SYSTEMD_SCOPE") {
+        Some(scope) => scope == "user",
+        None => env::args_os().next().is_some_and(|program| {
+            let dir = Path::new(&program).parent().and_then(Path::file_name);
+            dir.is_some_and(|dir| dir == "user-generators")
+        }),
+    };
+    if user { Scope::User } else { Scope::System }
+}
+
+/// The directories of the XDG base directory specification, with its defaults; none
+/// when the variables do not say where.
+pub fn user_paths() -> Option<Paths> {
+    let absolute = |key| {
+        env::var_os(key)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let home = absolute("HOME");
+    let in_home = |key, default| absolute(key).or_else(|| home.as_ref().map(|h| h.join(default)));
+    Some(Paths::user(
+        Path::new("/"),
+        &in_home("XDG_CONFIG_HOME", ".config")?,
+        &absolute("XDG_RUNTIME_DIR")?,
+        &in_home("XDG_DATA_HOME", ".local/share")?,
+    ))
+}
+
 /// Reads every definition and writes what systemd is to know of it.
 pub fn run(paths: &Paths, dirs: &OutputDirs) -> Summary {
     let catalogue = Catalogue::scan(paths);
@@ -114,6 +144,7 @@ fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
                     let mut writer = Writer {
                         scope,
                         dirs,
+                        link_dirs: BTreeSet::new(),
                         messages: Vec::new(),
                     };
                     for loaded in chunk {
@@ -142,13 +173,11 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// The dependencies that every member of a cycle is not ordered after, and a warning per cycle.
-fn break_cycles(
-    loaded: &[Loaded],
-) -> (
-    BTreeMap<&ContainerName, BTreeSet<ContainerName>>,
-    Vec<(Severity, String)>,
-) {
+/// The dependencies of each container that it is not ordered after.
+type LeftOut<'a> = BTreeMap<&'a ContainerName, BTreeSet<ContainerName>>;
+
+/// Leaves out every edge that lies on a cycle, with a warning per cycle.
+fn break_cycles(loaded: &[Loaded]) -> (LeftOut<'_>, Vec<(Severity, String)>) {
     let graph: cycle::Graph<'_> = loaded
         .iter()
         .filter_map(|loaded| match loaded {
@@ -185,6 +214,8 @@ fn drop_in_dir(name: &ContainerName) -> String {
 struct Writer<'a> {
     scope: Scope,
     dirs: &'a OutputDirs,
+    /// Directories of links that are there.
+    link_dirs: BTreeSet<String>,
     messages: Vec<(Severity, String)>,
 }
 
@@ -214,10 +245,9 @@ impl Writer<'_> {
             Severity::Error,
             format!("container '{name}' cannot be started: {problem}"),
         ));
-        match container::render_broken(source, problem) {
-            Ok(unit) => self.file(&drop_in_dir(name), DROP_IN, &unit.render()),
-            // Without SourcePath= the drop-in would say nothing: the template alone will do.
-            Err(_) => {}
+        // Without SourcePath= the drop-in would say nothing: the template alone will do.
+        if let Ok(unit) = container::render_broken(source, problem) {
+            self.file(&drop_in_dir(name), DROP_IN, &unit.render());
         }
     }
 
@@ -280,9 +310,15 @@ impl Writer<'_> {
     }
 
     fn link(&mut self, name: &ContainerName, dir: &str, template: &str) {
-        let dir = self.dirs.normal.join(dir);
-        let linked = sys::fs::ensure_dir(&dir, 0o755).and_then(|()| {
-            sys::fs::ensure_symlink(Path::new(template), &dir.join(name.unit().as_str()))
+        let path = self.dirs.normal.join(dir);
+        // A thousand containers are wanted by one target: its directory is made once.
+        let made = if self.link_dirs.insert(dir.to_owned()) {
+            sys::fs::ensure_dir(&path, 0o755)
+        } else {
+            Ok(())
+        };
+        let linked = made.and_then(|()| {
+            sys::fs::ensure_symlink(Path::new(template), &path.join(name.unit().as_str()))
         });
         self.report(linked);
     }

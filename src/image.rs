@@ -8,6 +8,7 @@
 pub mod archive;
 pub mod check;
 pub mod config;
+mod describe;
 pub mod load;
 pub mod manifest;
 pub mod reference;

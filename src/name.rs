@@ -23,6 +23,9 @@ pub enum NameError {
     /// The text is longer than [`NAME_MAX_BYTES`].
     #[error("'{0}' is not a name: longer than 63 bytes")]
     TooLong(String),
+    /// A name that stands for something else in the definition directories.
+    #[error("'{0}' is not a name: 'container' and names that end in .toml or .toml.d are reserved")]
+    Reserved(String),
     /// A character that names must not hold, or a second `@`.
     #[error(
         "'{0}' is not a name: it must begin with a letter or digit and go on with letters, \
@@ -83,6 +86,11 @@ impl FromStr for ContainerName {
         };
         for part in std::iter::once(base).chain(instance) {
             check_part(text, part)?;
+        }
+        // Their run-time directory would be taken for a definition or its drop-ins, and
+        // `container.toml.d` applies to every container.
+        if text == "container" || text.ends_with(".toml") || text.ends_with(".toml.d") {
+            return Err(NameError::Reserved(printable(text)));
         }
         Ok(Self(text.to_owned()))
     }

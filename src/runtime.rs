@@ -81,6 +81,9 @@ impl Runtime {
             .env_remove("LISTEN_FDS")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDNAMES")
+            // crun 1.21 dies of SIGPIPE when a hook ends without reading its standard input. The
+            // container's own disposition is the default again.
+            .ignore_sigpipe()
             .arg("--root")
             .arg(&self.root)
             .deadline(DEADLINE);

@@ -22,12 +22,13 @@ use std::io;
 ///
 /// Callers match [`Error::kind`] where "absent" or "exists" is no failure to them.
 #[derive(Debug, thiserror::Error)]
-#[error("{call}: {source}")]
+#[error("{call}: {cause}")]
 pub struct Error {
     /// The call and its operands.
     pub call: String,
-    /// What the kernel said.
-    pub source: io::Error,
+    /// What the kernel said. Not the error's source: it is printed here, and `{:#}` would print it
+    /// again.
+    pub cause: io::Error,
 }
 
 /// What most functions here return.
@@ -35,16 +36,16 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// A failure of `call`.
-    pub fn new(call: impl Into<String>, source: impl Into<io::Error>) -> Self {
+    pub fn new(call: impl Into<String>, cause: impl Into<io::Error>) -> Self {
         Self {
             call: call.into(),
-            source: source.into(),
+            cause: cause.into(),
         }
     }
 
     /// The portable kind of error.
     pub fn kind(&self) -> io::ErrorKind {
-        self.source.kind()
+        self.cause.kind()
     }
 
     /// Whether the operand does not exist.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The real binary on a directory tree of its own: what needs no running systemd, to the byte.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::path::Path;
 
 use wharf::sys::command::Command;
@@ -43,7 +45,7 @@ impl Tree {
 fn wharf(args: &[&str]) -> Left {
     let output = Command::new(env!("CARGO_BIN_EXE_wharf"))
         .args(args)
-        .env_remove("NO_COLOR")
+        .env("TZ", "UTC")
         .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus")
         .output()
         .unwrap();
@@ -73,12 +75,16 @@ fn ps_of_a_tree() {
     // The width of STATUS depends on today's date.
     let columns: Vec<&str> = lines[0].split_whitespace().collect();
     assert_eq!(columns, ["NAME", "IMAGE", "STATE", "STATUS", "PID"]);
-    assert_eq!(lines[1], "broken  -        configured");
+    assert!(
+        lines[1].starts_with("broken  -        configured  broken: ")
+            && lines[1].ends_with("broken.toml:1:1: unknown key 'imge', did you mean 'image'?"),
+        "{stdout}"
+    );
     assert!(
         lines[2].starts_with("old     nginx:1  exited      exited (3) "),
         "{stdout}"
     );
-    assert_eq!(lines[3], "web     -        configured");
+    assert_eq!(lines[3], "web     nginx:1  configured");
 }
 
 #[test]
@@ -95,6 +101,7 @@ fn ps_json_of_a_tree() {
       "unit": "ctr@old.service",
       "sub_state": null,
       "image": "nginx:1",
+      "problem": null,
       "pid": null,
       "started_at": null,
       "last_run": {
@@ -142,7 +149,7 @@ fn history_of_a_tree() {
     let second = stdout.lines().nth(1).unwrap();
     assert_eq!(status, 0);
     assert!(
-        second.starts_with("0    2026-01-01T00:00:00.000000Z  5 minutes  exited (3) "),
+        second.starts_with("0    2026-01-01 00:00:00  5 minutes  exited (3) "),
         "{stdout}"
     );
     let (status, stdout, stderr) = tree.wharf(&["history", "nobody"]);
@@ -183,6 +190,31 @@ fn no_bus() {
             "{args:?}"
         );
     }
+}
+
+/// Hostile-inputs P7: a bus that takes connections and then says nothing.
+#[test]
+fn a_hung_bus_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("bus");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let address = format!("unix:path={}", socket.display());
+    let begun = std::time::Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_wharf"))
+        .args(["--system", "ps"])
+        .env("DBUS_SYSTEM_BUS_ADDRESS", &address)
+        .output()
+        .unwrap();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        output.stderr,
+        format!(
+            "wharf: connecting to systemd: '{address}': no answer within 9 s; this needs systemd \
+             and its message bus\n"
+        )
+    );
+    drop(listener);
 }
 
 #[test]

@@ -193,3 +193,36 @@ fn the_example_of_every_key_has_every_key() {
     expected.remove("rootfs"); // one of image and rootfs
     assert_eq!(found, expected);
 }
+
+/// The indented blocks below EXAMPLES are definitions, or drop-ins if they name no image.
+#[test]
+fn the_examples_of_the_manual_are_valid() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/wharf-container.5.md");
+    let text = sys::fs::read_to_string(&manual).unwrap();
+    let examples = text.split("\n# EXAMPLES\n").nth(1).unwrap();
+    let examples = examples.split("\n# ").next().unwrap();
+    let mut blocks = vec![String::new()];
+    for line in examples.lines() {
+        match line.strip_prefix("    ") {
+            Some(code) => blocks.last_mut().unwrap().extend([code, "\n"]),
+            None if line.is_empty() => {}
+            None => blocks.push(String::new()),
+        }
+    }
+    blocks.retain(|block| !block.is_empty());
+    assert_eq!(blocks.len(), 3);
+    for block in blocks {
+        // One of them is a template.
+        let block = block.replace("%i", "blue");
+        let base = if block.contains("image = ") {
+            block
+        } else {
+            format!("image = 'x'\n{block}")
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("example.toml");
+        sys::fs::write_atomic(&file, base.as_bytes(), 0o644, Durability::Memory).unwrap();
+        let loaded = load_as_web(&file);
+        assert!(loaded.is_ok(), "{base}: {loaded:?}");
+    }
+}

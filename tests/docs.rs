@@ -2,6 +2,8 @@
 //! The command line and wharf(1) say the same: every command, option, exit status and message id,
 //! both ways.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::BTreeSet;
 
 use clap::CommandFactory as _;
@@ -59,12 +61,25 @@ fn global_options() {
     assert_eq!(options(part(PAGE, "# OPTIONS")), defined);
 }
 
+/// The commands that do something, with their full names, such as `image load`.
+fn commands(root: &clap::Command) -> Vec<(String, clap::Command)> {
+    let mut found = Vec::new();
+    for command in root.get_subcommands().filter(|c| !c.is_hide_set()) {
+        let name = command.get_name();
+        if command.has_subcommands() {
+            let below = commands(command).into_iter();
+            found.extend(below.map(|(verb, command)| (format!("{name} {verb}"), command)));
+        } else {
+            found.push((name.to_owned(), command.clone()));
+        }
+    }
+    found
+}
+
 #[test]
 fn commands_and_their_options() {
-    let root = built();
-    let mut commands = BTreeSet::new();
-    for command in root.get_subcommands().filter(|c| !c.is_hide_set()) {
-        let name = command.get_name().to_owned();
+    let mut names = BTreeSet::new();
+    for (name, command) in commands(&built()) {
         let own = |arg: &clap::Arg| {
             !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str())
         };
@@ -73,22 +88,21 @@ fn commands_and_their_options() {
             section.contains(&format!("**wharf {name}**")),
             "no synopsis of '{name}'"
         );
-        assert_eq!(options(section), defined(command, own), "{name}");
-        commands.insert(name);
+        assert_eq!(options(section), defined(&command, own), "{name}");
+        names.insert(name);
     }
     let sections = part(PAGE, "# COMMANDS")
         .lines()
         .filter_map(|line| line.strip_prefix("## "))
         .map(str::to_owned);
-    assert_eq!(sections.collect::<BTreeSet<_>>(), commands);
+    assert_eq!(sections.collect::<BTreeSet<_>>(), names);
 }
 
 #[test]
 fn every_option_says_what_it_does() {
-    for command in built().get_subcommands() {
-        assert!(command.get_about().is_some(), "{}", command.get_name());
+    for (name, command) in commands(&built()) {
+        assert!(command.get_about().is_some(), "{name}");
         for arg in command.get_arguments() {
-            let name = command.get_name();
             assert!(arg.get_help().is_some(), "{name}: {}", arg.get_id());
         }
     }

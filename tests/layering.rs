@@ -4,6 +4,8 @@
 //! Which module may use which is the table below, the same as the layer map in src/lib.rs; the
 //! rest keeps `unsafe`, raw descriptors and libc in src/sys, and files short and headed.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -77,13 +79,50 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // 3. what we use: siblings do not know each other, except image → storage, and
     // history → state: an exit is remembered with what was known at its start
-    ("image", &["storage", "settings", "name", "paths", "sys"]),
-    ("storage", &["settings", "name", "paths", "sys"]),
-    ("runtime", &["settings", "name", "paths", "sys"]),
-    ("systemd", &["name", "paths", "sys"]),
-    ("journal", &["name", "paths", "sys"]),
-    ("history", &["state", "name", "paths", "sys"]),
-    ("state", &["name", "paths", "sys"]),
+    (
+        "image",
+        &[
+            "storage",
+            "definition",
+            "unitfile",
+            "settings",
+            "name",
+            "paths",
+            "sys",
+        ],
+    ),
+    (
+        "storage",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "runtime",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "systemd",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "journal",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
+    (
+        "history",
+        &[
+            "state",
+            "definition",
+            "unitfile",
+            "settings",
+            "name",
+            "paths",
+            "sys",
+        ],
+    ),
+    (
+        "state",
+        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+    ),
     // 4. vocabulary
     ("definition", &["settings", "name", "paths", "sys"]),
     ("unitfile", &["name", "sys"]),
@@ -102,7 +141,12 @@ const ONLY_IN_SYS: &[&str] = &[
     "unsafe extern",
     "(unsafe_code",
     "libc::",
-    "RawFd",
+    // Not AsRawFd: the owner stays what it is, and /proc/self/fd/N needs the number.
+    " RawFd",
+    "<RawFd",
+    "{RawFd",
+    "FromRawFd",
+    "IntoRawFd",
 ];
 
 struct Source {

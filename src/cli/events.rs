@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf events`: what happened to containers, read back from the journal.
 
-use jiff::Timestamp;
-
 use super::exit::ExitStatus;
 use super::terminal::{Out, escape};
-use super::{Context, logs, output};
+use super::{Context, logs, output, phrase};
 use crate::journal::event::{self, Event};
 use crate::journal::export::Entry;
 use crate::journal::read::{self, AtEnd, Lines, Range};
@@ -68,7 +66,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
                 message,
                 ..
             } = &event;
-            let time = local_time(time);
+            let time = phrase::local_time(time);
             escape(&format!("{time}  {name}  {event}  {message}")).into_owned()
         };
         out.line(&line)?;
@@ -78,16 +76,6 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     }
     out.flush()?;
     Ok(ExitStatus::Success)
-}
-
-fn local_time(time: &str) -> String {
-    match time.parse::<Timestamp>() {
-        Ok(time) => {
-            let local = time.to_zoned(jiff::tz::TimeZone::system());
-            local.strftime("%Y-%m-%d %H:%M:%S").to_string()
-        }
-        Err(_) => time.to_owned(),
-    }
 }
 
 /// An event of ours; the container is the one whose unit wrote the entry, whatever it claims.

@@ -67,7 +67,10 @@ fn outcomes(runs: &[Entry]) -> Table {
         let ran = started.map_or_else(|| "-".to_owned(), |at| phrase::age(at, finished));
         table.push(vec![
             Cell::new(&number, Colour::Plain),
-            Cell::new(started.unwrap_or("-"), Colour::Plain),
+            Cell::new(
+                &started.map_or_else(|| "-".to_owned(), phrase::local_time),
+                Colour::Plain,
+            ),
             Cell::new(&ran, Colour::Plain),
             Cell::new(&phrase::ended(run, now), Colour::Plain),
         ]);

@@ -124,6 +124,8 @@ pub(super) fn run_all(
     let finished = each(context, &queued, |(name, job)| {
         match container(name).finish(&mut jobs, job, limit)? {
             Done::Now => {}
+            // Zero means kill.
+            Done::Killed if limit == Some(Duration::ZERO) => {}
             Done::Killed => note(&format!(
                 "container '{name}' did not stop in time and was killed"
             )),

@@ -125,17 +125,28 @@ fn current_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<
 fn run_id(context: &Context, name: &ContainerName, number: i64) -> anyhow::Result<String> {
     let back = usize::try_from(-number)
         .map_err(|_| Exit::usage("'--run' takes 0 for the newest run, or -1, -2, … before it"))?;
-    let mut ids: Vec<String> = history::load(&context.paths, name)?
+    let mut ids: Vec<Option<String>> = history::load(&context.paths, name)?
         .into_iter()
-        .filter_map(|entry| entry.invocation_id)
+        .map(|entry| entry.invocation_id)
         .collect();
-    if let Some(current) = current_id(context, name)?
-        && !ids.contains(&current)
-    {
-        ids.push(current);
+    if let Some(current) = running_id(context, name)? {
+        ids.push(Some(current));
     }
     match ids.iter().rev().nth(back) {
-        Some(id) => Ok(id.clone()),
+        Some(Some(id)) => Ok(id.clone()),
+        Some(None) => bail!("that run was in somebody's shell, its output is not in the journal"),
         None => bail!("container '{name}' has {} recorded runs", ids.len()),
     }
+}
+
+/// The run that goes on now.
+fn running_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<String>> {
+    let manager = jobs::connect(context)?;
+    let container = Container {
+        paths: &context.paths,
+        manager: &manager,
+        name,
+    };
+    let seen = container.observe()?;
+    Ok(seen.unit.invocation_id().filter(|_| seen.state.is_live()))
 }

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::engine::definitions::Gist;
 use crate::engine::listing::Listed;
 use crate::engine::status::{Observed, State};
 use crate::history::{Entry, Reason};
@@ -34,10 +35,12 @@ pub struct Summary {
     pub state: State,
     /// The unit.
     pub unit: UnitName,
-    /// The unit's `ActiveState` in systemd's word; `null` while it is not loaded.
+    /// The unit's `SubState`; `null` while it is not loaded.
     pub sub_state: Option<String>,
     /// The image's reference, or the root directory.
     pub image: Option<String>,
+    /// What is wrong with its definition; only looked for with `--all`.
+    pub problem: Option<String>,
     /// PID of the container's init.
     pub pid: Option<i32>,
     /// When it was started.
@@ -54,15 +57,22 @@ impl From<Listed> for Summary {
             unit,
             record,
             last,
+            gist,
         } = listed;
         let record = record.filter(|_| state.is_live());
-        let image = record.as_ref().map(|r| &r.image);
-        let image = image.or(last.as_ref().and_then(|entry| entry.image.as_ref()));
+        let (image, problem) = match gist {
+            Some(Gist::Image(image)) => (Some(image), None),
+            Some(Gist::Broken(problem)) => (None, Some(problem)),
+            None => (None, None),
+        };
+        let recorded = record.as_ref().map(|r| &r.image);
+        let recorded = recorded.or(last.as_ref().and_then(|entry| entry.image.as_ref()));
         Self {
             unit: name.unit(),
             state,
             sub_state: unit.map(|unit| unit.sub_state),
-            image: image.map(super::phrase::image),
+            image: recorded.map(super::phrase::image).or(image),
+            problem,
             pid: record.as_ref().map(|record| record.pid),
             started_at: record.map(|record| record.started_at),
             last_run: last.map(Run::from),

@@ -54,8 +54,8 @@ pub(super) fn ended(entry: &Entry, now: Timestamp) -> String {
 }
 
 /// The first line of a text, shortened to what fits beside other columns.
-fn one_line(text: &str) -> String {
-    const CHARS_MAX: usize = 60;
+pub(super) fn one_line(text: &str) -> String {
+    const CHARS_MAX: usize = 100;
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= CHARS_MAX {
         return line.to_owned();
@@ -68,6 +68,17 @@ pub(super) fn age(time: &str, now: Timestamp) -> String {
     match time.parse::<Timestamp>() {
         Ok(time) => duration(now.as_second() - time.as_second()),
         Err(_) => "some time".to_owned(),
+    }
+}
+
+/// A time of ours as the clock on the wall has it.
+pub(super) fn local_time(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(time) => {
+            let local = time.to_zoned(jiff::tz::TimeZone::system());
+            local.strftime("%Y-%m-%d %H:%M:%S").to_string()
+        }
+        Err(_) => time.to_owned(),
     }
 }
 

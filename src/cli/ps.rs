@@ -8,6 +8,7 @@ use super::exit::ExitStatus;
 use super::phrase::{self, Standing};
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, jobs, output};
+use crate::engine::definitions::Gist;
 use crate::engine::listing::{self, Listed, Which};
 use crate::engine::status::State;
 use crate::systemd::unit::ActiveState;
@@ -68,21 +69,28 @@ fn print_table(out: &mut Out, listed: &[Listed]) -> anyhow::Result<()> {
             record,
             last,
         };
-        let image = record
+        let recorded = record
             .map(|record| &record.image)
             .or(last.and_then(|entry| entry.image.as_ref()));
+        let mut status = phrase::standing(&standing, now);
+        let mut image = recorded.map(phrase::image);
+        match &container.gist {
+            Some(Gist::Image(defined)) => image = image.or_else(|| Some(defined.clone())),
+            // What the next start will say.
+            Some(Gist::Broken(problem)) if !container.state.is_live() => {
+                status = format!("broken: {}", phrase::one_line(problem));
+            }
+            Some(Gist::Broken(_)) | None => {}
+        }
         let pid = record.filter(|_| matches!(container.state, State::Running | State::Paused));
         table.push(vec![
             Cell::new(container.name.as_str(), Colour::Plain),
-            Cell::new(
-                &image.map_or_else(|| "-".to_owned(), phrase::image),
-                Colour::Plain,
-            ),
+            Cell::new(image.as_deref().unwrap_or("-"), Colour::Plain),
             Cell::new(
                 container.state.word(),
                 phrase::colour(container.state, last),
             ),
-            Cell::new(&phrase::standing(&standing, now), Colour::Plain),
+            Cell::new(&status, Colour::Plain),
             Cell::new(
                 &pid.map(|r| r.pid.to_string()).unwrap_or_default(),
                 Colour::Dim,

@@ -4,16 +4,28 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
+use crate::engine::{Engine, reload};
 
 /// Make containers reload their own configuration, as 'reload' in the definition says
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     names: Names,
+    /// Run the definition's reload command now; the unit does so
+    #[arg(long)]
+    foreground: bool,
 }
 
 /// Reloads them.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    if args.foreground {
+        context.require_machine()?;
+        let engine = Engine::new(context.paths.clone())?;
+        for name in args.names.names.iter() {
+            reload::run(&engine, name)?;
+        }
+        return Ok(ExitStatus::Success);
+    }
     let manager = jobs::connect(context)?;
     let names = args.names.names.as_slice();
     jobs::refresh(context, &manager, names)?;

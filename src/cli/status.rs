@@ -88,7 +88,7 @@ fn facts_of_run(seen: &Observed) -> Vec<(&'static str, String)> {
         ("Image", image),
         ("Id", record.id.as_str().to_owned()),
         ("Command", record.args.join(" ")),
-        ("Started", record.started_at.clone()),
+        ("Started", phrase::local_time(&record.started_at)),
     ]
 }
 

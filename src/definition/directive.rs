@@ -54,6 +54,8 @@ const REFUSED_SERVICE: &[(&str, &str)] = &[
         "it must be mixed, so that the relay is not asked to stop before the container",
     ),
     ("KillSignal", "use stop_signal"),
+    ("LogRateLimitBurst", "use log.rate_limit"),
+    ("LogRateLimitIntervalSec", "use log.rate_limit"),
     ("MemoryHigh", "use resources.memory_high"),
     ("MemoryMax", "use resources.memory"),
     ("MemorySwapMax", "use resources.memory_swap"),
@@ -158,6 +160,10 @@ pub(crate) fn check_name(section: Section, name: &str) -> Result<(), String> {
 /// Checks one value of a directive.
 pub(crate) fn check_value(section: Section, name: &str, value: &str) -> Result<(), String> {
     text::check_line(value)?;
+    if value.trim().is_empty() {
+        // "ExecStopPost=" would undo the clean-up, "LogExtraFields=" the container's name.
+        return Err("an empty value would take back what wharf sets".to_owned());
+    }
     if value.ends_with('\\') {
         return Err("a backslash at the end swallows the next line of the unit".to_owned());
     }
@@ -195,7 +201,7 @@ mod tests {
         ] {
             assert!(check_name(section, name).is_err(), "{name}");
         }
-        for bad in ["a\nb", "a\0b", "a\rb", "a\\"] {
+        for bad in ["a\nb", "a\0b", "a\rb", "a\\", "", " "] {
             assert!(check_value(Section::Unit, "After", bad).is_err(), "{bad:?}");
         }
         assert!(check_value(Section::Install, "WantedBy", "a b.target").is_err());

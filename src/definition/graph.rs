@@ -4,19 +4,19 @@
 //! systemd breaks a cycle of After= by dropping a job of its choice at boot; here it is a mistake
 //! of the definitions and is said to be one, with the places of the keys that make it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::definition::Definition;
 use crate::definition::load::LoadError;
 use crate::definition::load::scan::{Catalogue, File};
 use crate::definition::problem::{Problem, escape};
+use crate::definition::{Definition, cycle};
 use crate::name::ContainerName;
 
 /// Containers that wait for each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cycle {
-    /// In order of dependency; the last depends on the first.
+    /// All of them, sorted.
     pub members: Vec<ContainerName>,
     /// One problem for each member, at its `depends_on`.
     pub problems: Vec<Problem>,
@@ -24,76 +24,29 @@ pub struct Cycle {
 
 type Loaded = (ContainerName, Result<Definition, LoadError>);
 
-/// Finds cycles of `depends_on`, so many that each container that is in one is in one of them.
+/// Finds the cycles of `depends_on`: one for each set of containers that wait for each other.
 pub fn find_cycles(loaded: &[Loaded]) -> Vec<Cycle> {
     let definitions: BTreeMap<&ContainerName, &Definition> = loaded
         .iter()
         .filter_map(|(name, result)| Some((name, result.as_ref().ok()?)))
         .collect();
-    let mut done = BTreeSet::new();
-    let mut reported = BTreeSet::new();
-    let mut cycles = Vec::new();
-    for &start in definitions.keys() {
-        for members in walk(start, &definitions, &mut done) {
-            let known = reported.len();
-            reported.extend(members.iter().copied());
-            if reported.len() > known {
-                cycles.push(describe(&members, &definitions));
-            }
-        }
-    }
-    cycles
-}
-
-/// Walks from `start` depth first, without recursion, and returns the cycles it meets. What is
-/// walked is `done` and is not walked again.
-fn walk<'d>(
-    start: &'d ContainerName,
-    definitions: &BTreeMap<&'d ContainerName, &'d Definition>,
-    done: &mut BTreeSet<&'d ContainerName>,
-) -> Vec<Vec<&'d ContainerName>> {
-    let dependencies = |name: &ContainerName| {
-        let definition = definitions.get(name);
-        definition.map_or(&[][..], |d| d.lifecycle.depends_on.as_slice())
-    };
-    let mut found = Vec::new();
-    if !done.insert(start) {
-        return found;
-    }
-    let mut path = vec![start];
-    let mut pending = vec![dependencies(start).iter()];
-    while let Some(next) = pending.last_mut().map(Iterator::next) {
-        match next {
-            Some(next) => {
-                if let Some(at) = path.iter().position(|name| *name == next) {
-                    found.extend(path.get(at..).map(<[_]>::to_vec));
-                } else if done.insert(next) {
-                    path.push(next);
-                    pending.push(dependencies(next).iter());
-                }
-            }
-            None => {
-                path.pop();
-                pending.pop();
-            }
-        }
-    }
-    found
-}
-
-fn describe(
-    members: &[&ContainerName],
-    definitions: &BTreeMap<&ContainerName, &Definition>,
-) -> Cycle {
-    let names: Vec<&str> = members
+    let graph: cycle::Graph<'_> = definitions
         .iter()
-        .chain(members.first())
-        .map(|name| name.as_str())
+        .map(|(&name, definition)| (name, definition.lifecycle.depends_on.as_slice()))
         .collect();
+    cycle::find(&graph)
+        .into_iter()
+        .map(|found| describe(found, &definitions))
+        .collect()
+}
+
+fn describe(found: cycle::Cycle, definitions: &BTreeMap<&ContainerName, &Definition>) -> Cycle {
+    let names: Vec<&str> = found.path.iter().map(ContainerName::as_str).collect();
     let chain = names.join(" → ");
-    let places: Vec<(&Path, u32)> = members
+    let places: Vec<(&Path, u32)> = found
+        .members
         .iter()
-        .filter_map(|name| definitions.get(*name)?.origin("", "depends_on"))
+        .filter_map(|name| definitions.get(name)?.origin("", "depends_on"))
         .collect();
     let problem = |index: usize, &(file, line): &(&Path, u32)| {
         let others = places
@@ -115,7 +68,7 @@ fn describe(
         }
     };
     Cycle {
-        members: members.iter().map(|name| (*name).clone()).collect(),
+        members: found.members.into_iter().collect(),
         problems: places
             .iter()
             .enumerate()

@@ -330,7 +330,7 @@ fn read_files<'p>(files: impl Iterator<Item = &'p Path>) -> (Vec<Source>, Vec<Pr
 
 fn read_file(path: &Path) -> Result<Source, Problem> {
     let bytes = sys::fs::read_limited(path, FILE_MAX_BYTES)
-        .map_err(|err| Problem::of_file(path, &format!("cannot be read: {}", err.source)))?;
+        .map_err(|err| Problem::of_file(path, &format!("cannot be read: {}", err.cause)))?;
     let text = String::from_utf8(bytes).map_err(|err| {
         let before = err.as_bytes().get(..err.utf8_error().valid_up_to());
         let before = String::from_utf8_lossy(before.unwrap_or_default());

@@ -370,7 +370,13 @@ impl<'e> Taker<'_, 'e> {
                 });
             }
             DeValue::Table(table) => table,
-            _ => return Err(fault("expected a path, or a table with a path".to_owned())),
+            DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_) => {
+                return Err(fault("expected a path, or a table with a path".to_owned()));
+            }
         };
         let mut hook = Hook {
             path: std::path::PathBuf::new(),

@@ -36,7 +36,7 @@ pub(crate) fn validate(
         let file = definition
             .sources
             .iter()
-            .position(|path| path == entry.source.path());
+            .position(|path| path.as_os_str() == entry.source.path().as_os_str());
         if let (None, Some(file)) = (entry.part, file) {
             definition.origins.push(Origin {
                 key: entry.key,
@@ -45,6 +45,9 @@ pub(crate) fn validate(
             });
         }
     }
+    definition
+        .origins
+        .sort_by_key(|origin| (origin.file, origin.line));
     if !merged.replaced.is_empty() {
         let mut scratch = blank(name, Vec::new());
         for entry in &merged.replaced {

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which definitions there are, by file name alone, and when they last changed.
+//! Which definitions there are, what a list shows of them, and when they last changed.
 //!
-//! Listing 1000 containers must not parse 1000 files; and whether systemd has to be reloaded is a
-//! question of times, which parsing cannot answer.
+//! Whether systemd has to be reloaded is a question of times, so that no start has to compare what
+//! the generator would write with what it wrote.
 
-use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::definition::Root;
+use crate::definition::load::load_catalogue;
+use crate::definition::load::scan::{Catalogue, EVERY_CONTAINER, File};
 use crate::engine::status::Past;
 use crate::name::ContainerName;
 use crate::paths::Paths;
@@ -37,46 +39,36 @@ impl Found {
 
 /// The file that defines `name`: its own, or its template's if it is an instance.
 pub fn find(paths: &Paths, name: &ContainerName) -> Found {
-    let own = format!("{name}.toml");
-    let template = name.instance().map(|_| format!("{}@.toml", name.base()));
-    for file in std::iter::once(own).chain(template) {
-        for dir in paths.definition_dirs().iter().rev() {
-            let path = dir.join("containers").join(&file);
-            match kind_of(&path) {
-                Some(Kind::File) => return Found::File(path),
-                Some(Kind::Mask) => return Found::Masked(path),
-                None => {}
-            }
-        }
+    match Catalogue::of_one(paths, name).base(name) {
+        Some(File::Regular(path)) => Found::File(path.clone()),
+        Some(File::Mask(path)) => Found::Masked(path.clone()),
+        None => Found::Absent,
     }
-    Found::Absent
 }
 
-/// Every container that has a definition of its own, sorted; instances that only their template
-/// defines are known to systemd alone.
-pub fn names(paths: &Paths) -> anyhow::Result<Vec<ContainerName>> {
-    let mut found: BTreeMap<ContainerName, Kind> = BTreeMap::new();
-    for dir in paths.definition_dirs() {
-        let dir = dir.join("containers");
-        for entry in sys::fs::list_dir(&dir)? {
-            let Some((name, shape)) = entry.to_str().and_then(container_of) else {
-                continue;
-            };
-            match shape {
-                Shape::DropIns if name.instance().is_some() => {
-                    found.entry(name).or_insert(Kind::File);
-                }
-                Shape::DropIns => {}
-                Shape::File => {
-                    if let Some(kind) = kind_of(&dir.join(&entry)) {
-                        found.insert(name, kind);
-                    }
-                }
-            }
-        }
-    }
-    let kept = found.into_iter().filter(|(_, kind)| *kind == Kind::File);
-    Ok(kept.map(|(name, _)| name).collect())
+/// What a list shows of a definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gist {
+    /// It is valid: the image's reference, or the root directory.
+    Image(String),
+    /// It is not: one line on why.
+    Broken(String),
+}
+
+/// Every definition, sorted by name.
+pub fn gists(paths: &Paths) -> Vec<(ContainerName, Gist)> {
+    let loaded = load_catalogue(&Catalogue::scan(paths)).into_iter();
+    let gists = loaded.map(|(name, result)| {
+        let gist = match result {
+            Ok(definition) => Gist::Image(match definition.root {
+                Root::Image(reference) => reference,
+                Root::Rootfs(path) => path.display().to_string(),
+            }),
+            Err(err) => Gist::Broken(err.to_string()),
+        };
+        (name, gist)
+    });
+    gists.collect()
 }
 
 /// When anything that `name` is made from last changed, in microseconds of the real-time clock.
@@ -100,7 +92,7 @@ pub fn changed_at_micros(paths: &Paths, name: &ContainerName) -> anyhow::Result<
         if !dir.starts_with(paths.runtime()) {
             look(&dir);
         }
-        let mut drop_ins = vec![dir.join("container.toml.d")];
+        let mut drop_ins = vec![dir.join(format!("{EVERY_CONTAINER}.toml.d"))];
         for stem in &stems {
             look(&dir.join(format!("{stem}.toml")));
             drop_ins.push(dir.join(format!("{stem}.toml.d")));
@@ -113,36 +105,6 @@ pub fn changed_at_micros(paths: &Paths, name: &ContainerName) -> anyhow::Result<
         }
     }
     Ok(latest)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    File,
-    Mask,
-}
-
-fn kind_of(path: &Path) -> Option<Kind> {
-    let target = path.metadata();
-    match target {
-        // A mask is a link to /dev/null, or, as in unit directories, an empty file.
-        Ok(target) if !target.is_file() && !target.is_dir() => Some(Kind::Mask),
-        // A link that leads nowhere is a definition that cannot be read, not an absent one.
-        Ok(_) => Some(Kind::File),
-        Err(_) => path.symlink_metadata().ok().map(|_| Kind::File),
-    }
-}
-
-enum Shape {
-    File,
-    DropIns,
-}
-
-fn container_of(file: &str) -> Option<(ContainerName, Shape)> {
-    let (stem, shape) = match file.strip_suffix(".toml.d") {
-        Some(stem) => (stem, Shape::DropIns),
-        None => (file.strip_suffix(".toml")?, Shape::File),
-    };
-    stem.parse().ok().map(|name| (name, shape))
 }
 
 fn changed(metadata: &Metadata) -> u64 {
@@ -159,55 +121,59 @@ mod tests {
 
     use super::*;
 
-    fn tree(files: &[&str]) -> (tempfile::TempDir, Paths) {
-        let dir = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = dir.path().join(file);
-            sys::fs::ensure_dir(path.parent().unwrap(), 0o755).unwrap();
-            sys::fs::write_atomic(&path, b"", 0o644, sys::fs::Durability::Memory).unwrap();
-        }
-        let paths = Paths::system(dir.path());
-        (dir, paths)
+    fn write(dir: &Path, file: &str, text: &str) {
+        let path = dir.join(file);
+        sys::fs::ensure_dir(path.parent().unwrap(), 0o755).unwrap();
+        sys::fs::write_atomic(&path, text.as_bytes(), 0o644, sys::fs::Durability::Memory).unwrap();
     }
 
     #[test]
-    fn names_and_masks() {
-        let (dir, paths) = tree(&[
+    fn gists_and_masks() {
+        let dir = tempfile::tempdir().unwrap();
+        write(
+            dir.path(),
             "etc/wharf/containers/web.toml",
-            "etc/wharf/containers/job@.toml",
-            "etc/wharf/containers/job@a.toml.d/10.toml",
-            "etc/wharf/containers/web.toml.d/10.toml",
-            "etc/wharf/containers/.hidden.toml",
-            "etc/wharf/containers/README",
-            "usr/lib/wharf/containers/db.toml",
+            "image = \"x:1\"\n",
+        );
+        write(dir.path(), "etc/wharf/containers/bad.toml", "imge = 1\n");
+        write(
+            dir.path(),
             "usr/lib/wharf/containers/cache.toml",
-        ]);
+            "image = \"c\"\n",
+        );
         let mask = dir.path().join("etc/wharf/containers/cache.toml");
         symlink("/dev/null", &mask).unwrap();
-        let names: Vec<String> = names(&paths)
-            .unwrap()
-            .into_iter()
-            .map(String::from)
-            .collect();
-        assert_eq!(names, ["db", "job@a", "web"]);
+        let paths = Paths::system(dir.path());
+        let gists = gists(&paths);
+        let [(bad, Gist::Broken(problem)), (web, Gist::Image(image))] = gists.as_slice() else {
+            panic!("{gists:?}");
+        };
+        assert_eq!(
+            (bad.as_str(), web.as_str(), image.as_str()),
+            ("bad", "web", "x:1")
+        );
+        assert!(
+            problem.contains("bad.toml:1:1: unknown key 'imge'"),
+            "{problem}"
+        );
         let find = |name: &str| find(&paths, &name.parse().unwrap());
         assert_eq!(find("cache"), Found::Masked(mask));
         assert_eq!(find("nobody"), Found::Absent);
-        let template = dir.path().join("etc/wharf/containers/job@.toml");
-        assert_eq!(find("job@b"), Found::File(template));
     }
 
     #[test]
-    fn a_new_drop_in_is_a_change() {
-        let (dir, paths) = tree(&["etc/wharf/containers/web.toml"]);
+    fn every_drop_in_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::system(dir.path());
         let name = "web".parse().unwrap();
-        let before = changed_at_micros(&paths, &name).unwrap();
-        let drop_in = dir
-            .path()
-            .join("run/wharf/containers/container.toml.d/x.toml");
-        sys::fs::ensure_dir(drop_in.parent().unwrap(), 0o755).unwrap();
-        sys::fs::write_atomic(&drop_in, b"", 0o644, sys::fs::Durability::Memory).unwrap();
-        assert!(changed_at_micros(&paths, &name).unwrap() >= before);
-        assert!(changed_at_micros(&paths, &"other".parse().unwrap()).unwrap() > 0);
+        assert_eq!(changed_at_micros(&paths, &name).unwrap(), 0);
+        write(dir.path(), "run/wharf/containers/other.toml", "");
+        assert_eq!(changed_at_micros(&paths, &name).unwrap(), 0);
+        for file in ["container.toml.d/x.toml", "web.toml.d/x.toml", "web.toml"] {
+            let dir = tempfile::tempdir().unwrap();
+            write(dir.path(), &format!("run/wharf/containers/{file}"), "");
+            let paths = Paths::system(dir.path());
+            assert!(changed_at_micros(&paths, &name).unwrap() > 0, "{file}");
+        }
     }
 }

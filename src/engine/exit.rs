@@ -120,7 +120,10 @@ pub(crate) fn finish(
     errors.note(remove_files(engine, name));
     let failure = engine.paths.container_failure(name);
     errors.note(sys::fs::remove_file(&failure).map_err(Into::into));
-    announce(name, &outcome, record.as_ref());
+    // A start that gave up has told why itself.
+    if verdict.failure.is_none() {
+        announce(name, &outcome, record.as_ref());
+    }
     errors.into_result(name)
 }
 

@@ -115,7 +115,9 @@ impl Container<'_> {
                 "is masked by '{}': remove that link to use it",
                 file.display()
             )),
-            Found::Absent if seen.last.is_none() => undefined(self.paths, self.name),
+            Found::Absent if seen.unit.active() != ActiveState::Other => {
+                undefined(self.paths, self.name)
+            }
             Found::Absent | Found::File(_) => self.refuse(format!(
                 "is in a state of its unit that wharf does not know ('{}')",
                 seen.unit.text("ActiveState")
@@ -362,6 +364,10 @@ pub fn outcome(last: &Entry) -> String {
 /// Why a unit failed: systemd's result in words, and the unit's own status text.
 fn failure(unit: &UnitProperties) -> String {
     let status = unit.number("ExecMainStatus").unwrap_or(0);
+    // wharf's own statuses: the status text is wharf's own reason, and all there is to say.
+    if matches!(status, 125..=127) && !unit.text("StatusText").is_empty() {
+        return format!("did not start: {}", unit.text("StatusText"));
+    }
     let why = match unit.text("Result") {
         "success" => "did not start".to_owned(),
         "exit-code" => format!("did not start: its main process exited with status {status}"),

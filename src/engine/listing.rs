@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::definitions;
+use crate::engine::definitions::{self, Gist};
 use crate::engine::status::{self, Past, Probe, State};
 use crate::history::{self, Entry};
 use crate::name::ContainerName;
@@ -34,17 +34,26 @@ pub struct Listed {
     pub record: Option<RunRecord>,
     /// How its last run ended; not looked up for a container that runs.
     pub last: Option<Entry>,
+    /// What its definition says; not looked up for [`Which::Live`].
+    pub gist: Option<Gist>,
+}
+
+/// What is found out about a container by name, before its own files are read.
+#[derive(Debug, Default)]
+struct Known {
+    gist: Option<Gist>,
+    unit: Option<ListedUnit>,
 }
 
 /// Lists containers, sorted by name. Without a manager (`--root`) none runs.
 pub fn list(paths: &Paths, manager: Option<&Manager>, which: Which) -> anyhow::Result<Vec<Listed>> {
-    let mut found: BTreeMap<ContainerName, (Past, Option<ListedUnit>)> = BTreeMap::new();
+    let mut found: BTreeMap<ContainerName, Known> = BTreeMap::new();
     if which == Which::All {
-        for name in definitions::names(paths)? {
-            found.insert(name, (Past::Defined, None));
+        for (name, gist) in definitions::gists(paths) {
+            found.entry(name).or_default().gist = Some(gist);
         }
         for name in history::names(paths)? {
-            found.entry(name).or_insert((Past::Unheard, None));
+            found.entry(name).or_default();
         }
     }
     let units = match manager {
@@ -56,14 +65,13 @@ pub fn list(paths: &Paths, manager: Option<&Manager>, which: Which) -> anyhow::R
             continue;
         };
         if which == Which::All || is_up(&unit) {
-            let entry = found.entry(name).or_insert((Past::Unheard, None));
-            entry.1 = Some(unit);
+            found.entry(name).or_default().unit = Some(unit);
         }
     }
     let probe = Probe::new();
     let mut listed = Vec::with_capacity(found.len());
-    for (name, (defined, unit)) in found {
-        let container = describe(paths, &probe, name, (defined, unit))?;
+    for (name, known) in found {
+        let container = describe(paths, &probe, name, known)?;
         // A unit that a dependency of another one has loaded, and of which nothing else is known.
         let is_known = container.state != State::Unknown;
         if is_known && (which == Which::All || container.state.is_live()) {
@@ -88,8 +96,12 @@ fn describe(
     paths: &Paths,
     probe: &Probe,
     name: ContainerName,
-    (defined, unit): (Past, Option<ListedUnit>),
+    Known { gist, unit }: Known,
 ) -> anyhow::Result<Listed> {
+    let defined = match gist {
+        Some(_) => Past::Defined,
+        None => Past::Unheard,
+    };
     let up = unit.as_ref().filter(|unit| is_up(unit));
     let record = up.and_then(|_| state::load(paths, &name));
     let payload = probe.payload(record.as_ref());
@@ -106,6 +118,7 @@ fn describe(
         unit,
         record,
         last,
+        gist,
     })
 }
 

@@ -218,7 +218,10 @@ fn lifecycle(section: &mut Section, lifecycle: &Lifecycle) -> Result<(), ValueEr
         }
         // The engine reads the command from the definition: it is not repeated here.
         Some(Reload::Command(_)) => {
-            section.add("ExecReload", Value::constant("/usr/bin/wharf reload %i"));
+            section.add(
+                "ExecReload",
+                Value::constant("/usr/bin/wharf reload --foreground %i"),
+            );
         }
     }
     Ok(())

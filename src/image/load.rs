@@ -11,11 +11,11 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use serde::Deserialize;
 
 use super::archive::{Archive, Opened};
-use super::config::{self, ConfigFile, LAYERS_MAX};
-use super::manifest::{self, CONFIG_TYPE, DOCUMENT_BYTES_MAX, Descriptor, Document, Manifest};
+use super::config::ConfigFile;
+use super::describe::{Described, LayerSource, check_blob, describe};
+use super::manifest::{self, CONFIG_TYPE, Descriptor, Manifest};
 use super::store::{STAGING_PREFIX, Store, Writer};
 use super::{Digest, Reference};
 use crate::storage::digest::Hashing;
@@ -23,10 +23,6 @@ use crate::storage::extract::Notes;
 use crate::storage::layer;
 use crate::sys;
 use crate::sys::dir::Dir;
-
-/// How deep indexes may nest, and how many documents are read of one archive (hostile-inputs R7).
-const INDEX_DEPTH_MAX: usize = 3;
-const DOCUMENTS_MAX: usize = 100;
 
 /// Where to load from.
 #[derive(Debug)]
@@ -70,22 +66,6 @@ pub struct Loaded {
     pub digest: Digest,
     /// The config's digest, which others call the image's id.
     pub id: Digest,
-}
-
-/// An image as an archive describes it.
-struct Described {
-    references: Vec<Reference>,
-    /// None for a docker-archive, which has none.
-    manifest: Option<(Manifest, Vec<u8>)>,
-    config: ConfigFile,
-    config_bytes: Vec<u8>,
-    layers: Vec<LayerSource>,
-}
-
-/// Where a layer is in the archive, and what its bytes must be if anything says so.
-struct LayerSource {
-    member: String,
-    descriptor: Option<Descriptor>,
 }
 
 /// Loads all images of an archive; `name`, if any, is given to the only one.
@@ -190,201 +170,6 @@ impl Drop for Staging {
     }
 }
 
-fn describe(archive: &Archive) -> anyhow::Result<Vec<Described>> {
-    if archive.contains("index.json") {
-        return describe_layout(archive);
-    }
-    if archive.contains("manifest.json") {
-        return describe_docker(archive);
-    }
-    bail!("no archive of an image: it has neither 'index.json' (OCI) nor 'manifest.json' (Docker)")
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct DockerImage {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Option<Vec<String>>,
-}
-
-/// docker-archive: `manifest.json` names a config and plain layers. The file `repositories` of
-/// earlier versions says the same again and is ignored.
-fn describe_docker(archive: &Archive) -> anyhow::Result<Vec<Described>> {
-    let bytes = archive.read("manifest.json", DOCUMENT_BYTES_MAX)?;
-    let images: Vec<DockerImage> =
-        serde_json::from_slice(&bytes).context("reading 'manifest.json' of the archive")?;
-    ensure!(!images.is_empty(), "the archive holds no image");
-    ensure!(
-        images.len() <= DOCUMENTS_MAX,
-        "the archive holds {} images; at most {DOCUMENTS_MAX} are accepted",
-        images.len()
-    );
-    let describe = |image: DockerImage| -> anyhow::Result<Described> {
-        let config_bytes = archive.read(&image.config, DOCUMENT_BYTES_MAX)?;
-        let config = config::parse(&config_bytes)?;
-        let members = image.layers.unwrap_or_default();
-        check_count(members.len(), &config)?;
-        let tags = image.repo_tags.unwrap_or_default();
-        Ok(Described {
-            references: tags
-                .iter()
-                .map(|tag| tag.parse())
-                .collect::<Result<Vec<Reference>, _>>()?,
-            manifest: None,
-            config,
-            config_bytes,
-            layers: members
-                .into_iter()
-                .map(|member| LayerSource {
-                    member,
-                    descriptor: None,
-                })
-                .collect(),
-        })
-    };
-    images.into_iter().map(describe).collect()
-}
-
-fn check_count(layers: usize, config: &ConfigFile) -> anyhow::Result<()> {
-    ensure!(
-        layers == config.diff_ids.len() && layers <= LAYERS_MAX,
-        "the manifest has {layers} layers, but the config {} diff IDs",
-        config.diff_ids.len()
-    );
-    Ok(())
-}
-
-/// An OCI layout: entries of `index.json` with the same name are the same image for different
-/// machines; every name is an image.
-fn describe_layout(archive: &Archive) -> anyhow::Result<Vec<Described>> {
-    let bytes = archive.read("index.json", DOCUMENT_BYTES_MAX)?;
-    let Document::Index(entries) = manifest::parse(&bytes).context("reading 'index.json'")? else {
-        bail!("'index.json' of the archive is no index");
-    };
-    let mut names: Vec<Option<String>> = Vec::new();
-    let mut groups: Vec<Vec<Descriptor>> = Vec::new();
-    for entry in entries {
-        let name = name_of(&entry);
-        match names.iter().position(|known| *known == name) {
-            Some(at) => groups
-                .get_mut(at)
-                .into_iter()
-                .for_each(|g| g.push(entry.clone())),
-            None => {
-                names.push(name);
-                groups.push(vec![entry]);
-            }
-        }
-    }
-    ensure!(!groups.is_empty(), "the archive holds no image");
-    let mut documents = 0;
-    let mut images: Vec<Described> = Vec::new();
-    for (name, group) in names.into_iter().zip(groups) {
-        let references: Vec<Reference> = match name {
-            Some(name) => vec![name.parse()?],
-            None => Vec::new(),
-        };
-        let descriptor = choose(group)?;
-        let mut image = read_image(archive, &descriptor, &mut documents)?;
-        image.references = references;
-        images.push(image);
-    }
-    Ok(images)
-}
-
-/// The full name that containerd and docker write, before the one of the specification, which
-/// some writers fill with a tag alone.
-fn name_of(entry: &Descriptor) -> Option<String> {
-    let annotations = entry.annotations.as_ref()?;
-    annotations
-        .get("io.containerd.image.name")
-        .or_else(|| annotations.get("org.opencontainers.image.ref.name"))
-        .cloned()
-}
-
-fn choose(mut group: Vec<Descriptor>) -> anyhow::Result<Descriptor> {
-    match (group.pop(), group.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (last, _) => {
-            group.extend(last);
-            manifest::select(&group, &manifest::local_platform()).cloned()
-        }
-    }
-}
-
-fn read_image(
-    archive: &Archive,
-    descriptor: &Descriptor,
-    documents: &mut usize,
-) -> anyhow::Result<Described> {
-    let mut descriptor = descriptor.clone();
-    for _ in 0..=INDEX_DEPTH_MAX {
-        *documents += 1;
-        ensure!(
-            *documents <= DOCUMENTS_MAX,
-            "the archive holds more than {DOCUMENTS_MAX} manifests"
-        );
-        let bytes = read_blob(archive, &descriptor)?;
-        match manifest::parse(&bytes)? {
-            Document::Index(manifests) => {
-                ensure!(
-                    manifest::is_index(&descriptor),
-                    "an index has the media type '{}'",
-                    descriptor.media_type.escape_debug()
-                );
-                descriptor = manifest::select(&manifests, &manifest::local_platform())?.clone();
-            }
-            Document::Manifest(manifest) => {
-                ensure!(
-                    !manifest::is_index(&descriptor),
-                    "a manifest has the media type of an index"
-                );
-                let config_bytes = read_blob(archive, &manifest.config)?;
-                let config = config::parse(&config_bytes)?;
-                check_count(manifest.layers.len(), &config)?;
-                let layers = manifest.layers.iter().map(|layer| LayerSource {
-                    member: blob_name(&layer.digest),
-                    descriptor: Some(layer.clone()),
-                });
-                return Ok(Described {
-                    references: Vec::new(),
-                    layers: layers.collect(),
-                    manifest: Some((manifest, bytes)),
-                    config,
-                    config_bytes,
-                });
-            }
-        }
-    }
-    bail!("indexes are nested more than {INDEX_DEPTH_MAX} deep")
-}
-
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
-}
-
-fn read_blob(archive: &Archive, descriptor: &Descriptor) -> anyhow::Result<Vec<u8>> {
-    let bytes = archive.read(&blob_name(&descriptor.digest), DOCUMENT_BYTES_MAX)?;
-    check_blob(descriptor, &Digest::of(&bytes), bytes.len() as u64)?;
-    Ok(bytes)
-}
-
-fn check_blob(descriptor: &Descriptor, digest: &Digest, bytes: u64) -> anyhow::Result<()> {
-    ensure!(
-        bytes == descriptor.size,
-        "blob '{}' has {bytes} bytes, but its descriptor says {}",
-        descriptor.digest,
-        descriptor.size
-    );
-    ensure!(
-        *digest == descriptor.digest,
-        "blob '{}' has the content {digest}",
-        descriptor.digest
-    );
-    Ok(())
-}
-
 /// One load: what has been staged so far.
 struct Work<'a> {
     writer: &'a Writer<'a>,
@@ -418,7 +203,7 @@ impl Work<'_> {
         }
         let id = Digest::of(&image.config_bytes);
         let bytes = match image.manifest {
-            Some((_, bytes)) => bytes,
+            Some(bytes) => bytes,
             None => {
                 let config = Descriptor {
                     media_type: CONFIG_TYPE.to_owned(),

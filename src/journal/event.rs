@@ -13,19 +13,25 @@ pub enum Event {
     Exited,
     /// wharf could not start the container.
     EngineFailed,
-    /// The relay ended while the container ran: its output is lost from there on.
+    /// The relay was killed while the container ran; its guard has started another.
     RelayDied,
+    /// The journal was away for too long and output was dropped.
+    OutputLost,
+    /// The container sent systemd a notification that is not passed on.
+    NotificationRefused,
     /// The container had to be killed because it ignored the stop signal.
     StopSignalIgnored,
 }
 
 impl Event {
     /// Every event, in the order of a container's life.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Started,
         Self::Exited,
         Self::EngineFailed,
         Self::RelayDied,
+        Self::OutputLost,
+        Self::NotificationRefused,
         Self::StopSignalIgnored,
     ];
 
@@ -36,6 +42,8 @@ impl Event {
             Self::Exited => "940eba0f70cf44cdb668273b8ae0951b",
             Self::EngineFailed => "6585d34a8d1e40a1b2f853ced3ffa532",
             Self::RelayDied => "31087b0dcf094be7803777ce53e4874f",
+            Self::OutputLost => "a3b1d0f2c6c84fe0b9d7a9f64d8e5b17",
+            Self::NotificationRefused => "5d0c6a7be2c1470f9a54f1c3b08e2d69",
             Self::StopSignalIgnored => "f753119546374c0295cd82ae5a0c0c63",
         }
     }
@@ -47,6 +55,8 @@ impl Event {
             Self::Exited => "exited",
             Self::EngineFailed => "engine-failed",
             Self::RelayDied => "relay-died",
+            Self::OutputLost => "output-lost",
+            Self::NotificationRefused => "notification-refused",
             Self::StopSignalIgnored => "stop-signal-ignored",
         }
     }

@@ -148,8 +148,8 @@ pub fn event(event: event::Event, name: &ContainerName, message: &str, fields: &
     ];
     let priority = match event {
         Kind::Started | Kind::Exited => Priority::Info,
-        Kind::StopSignalIgnored => Priority::Warning,
-        Kind::EngineFailed | Kind::RelayDied => Priority::Error,
+        Kind::StopSignalIgnored | Kind::NotificationRefused => Priority::Warning,
+        Kind::EngineFailed | Kind::RelayDied | Kind::OutputLost => Priority::Error,
     };
     let given = fields.iter().map(|(key, value)| (*key, value.as_str()));
     send(priority, message, own.into_iter().chain(given).collect());

@@ -167,8 +167,8 @@ fn wait_for(fd: BorrowedFd<'_>, events: PollFlags, end: Instant) -> io::Result<(
 /// For root only.
 pub fn synchronize(deadline: Duration) -> io::Result<()> {
     let end = Instant::now() + deadline;
-    let address = Address::parse(VARLINK_SOCKET).map_err(|err| err.source)?;
-    let socket = socket::connect_stream(&address, Blocking::Never).map_err(|err| err.source)?;
+    let address = Address::parse(VARLINK_SOCKET).map_err(|err| err.cause)?;
+    let socket = socket::connect_stream(&address, Blocking::Never).map_err(|err| err.cause)?;
     let request = b"{\"method\":\"io.systemd.Journal.Synchronize\"}\0";
     if rustix::io::write(&socket, request)? != request.len() {
         return Err(io::ErrorKind::WriteZero.into());

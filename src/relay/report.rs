@@ -8,16 +8,8 @@
 use std::fmt;
 use std::os::fd::AsFd as _;
 
+use crate::journal::event::Event;
 use crate::sys::socket::{self, Address, Blocking};
-
-/// `MESSAGE_ID` of [`Entry::Died`].
-pub const RELAY_DIED: &str = "31087b0dcf094be7803777ce53e4874f";
-
-/// `MESSAGE_ID` of [`Entry::Lost`].
-pub const OUTPUT_LOST: &str = "a3b1d0f2c6c84fe0b9d7a9f64d8e5b17";
-
-/// `MESSAGE_ID` of [`Entry::Refused`].
-pub const NOTIFICATION_REFUSED: &str = "5d0c6a7be2c1470f9a54f1c3b08e2d69";
 
 /// Where journald takes entries of the native protocol.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -49,9 +41,9 @@ pub enum Entry {
 impl Entry {
     fn message_id(self) -> &'static str {
         match self {
-            Self::Died { .. } => RELAY_DIED,
-            Self::Lost { .. } => OUTPUT_LOST,
-            Self::Refused => NOTIFICATION_REFUSED,
+            Self::Died { .. } => Event::RelayDied.message_id(),
+            Self::Lost { .. } => Event::OutputLost.message_id(),
+            Self::Refused => Event::NotificationRefused.message_id(),
         }
     }
 
@@ -182,7 +174,8 @@ mod tests {
         render(&mut buffer, Entry::Refused, "a\nPRIORITY=0").unwrap();
         let text = String::from_utf8_lossy(buffer.bytes());
         assert!(text.starts_with(&format!(
-            "MESSAGE_ID\n \0\0\0\0\0\0\0{NOTIFICATION_REFUSED}\nPRIORITY\n\u{1}\0\0\0\0\0\0\04\n"
+            "MESSAGE_ID\n \0\0\0\0\0\0\0{}\nPRIORITY\n\u{1}\0\0\0\0\0\0\04\n",
+            Event::NotificationRefused.message_id()
         )));
         assert!(
             text.contains("UNIT\n\u{c}\0\0\0\0\0\0\0a\nPRIORITY=0\n"),

@@ -5,6 +5,7 @@
 //! the engine's private mount namespace, so the host never sees it and it disappears with the
 //! last process that does; what has to be removed afterwards is the writable directory.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -74,14 +75,29 @@ pub fn mount(
     let target = paths.container_runtime(name).join("rootfs");
     let dir = upper_dir(paths, name, upper);
     let (diff, work) = (dir.join("diff"), dir.join("work"));
-    // The container's root directory is the upper one's: it needs the mode of a root directory,
-    // and is out of reach of others by the state directory's own mode.
-    for (path, mode) in [(&target, 0o700), (&work, 0o700), (&diff, 0o755)] {
-        sys::fs::ensure_dir(path, mode)?;
+    for path in [&target, &work] {
+        sys::fs::ensure_dir(path, 0o700)?;
     }
+    ensure_top(&diff, layers.last())?;
     sys::mount::overlay(layers, &diff, &work, &target)
         .with_context(|| format!("mounting rootfs of container '{name}'"))?;
     Ok(Rootfs { target })
+}
+
+/// Makes the writable directory with owner and mode of the top layer's root: it is what the
+/// container sees as `/`. Out of reach of others it is by the state directory's own mode.
+fn ensure_top(diff: &Path, top: Option<&PathBuf>) -> anyhow::Result<()> {
+    if diff.is_dir() {
+        return Ok(());
+    }
+    sys::fs::ensure_dir(diff, 0o755)?;
+    let Some(top) = top else {
+        return Ok(());
+    };
+    let like = || format!("making '{}' like '{}'", diff.display(), top.display());
+    let root = std::fs::metadata(top).with_context(like)?;
+    std::os::unix::fs::chown(diff, Some(root.uid()), Some(root.gid())).with_context(like)?;
+    std::fs::set_permissions(diff, root.permissions()).with_context(like)
 }
 
 /// Uses the host directory `source` as the root file system of container `name`.

@@ -115,6 +115,25 @@ impl Command {
         self
     }
 
+    /// Starts the program with SIGPIPE ignored, where the standard library would reset it.
+    pub fn ignore_sigpipe(&mut self) -> &mut Self {
+        let ignore = || {
+            // SAFETY: signal(2) is async-signal-safe, and SIG_IGN is no function of ours.
+            #[expect(unsafe_code, reason = "the standard library has no way to say this")]
+            let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+            if before == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        };
+        // SAFETY: between fork and exec the closure makes one system call and allocates nothing.
+        #[expect(unsafe_code, reason = "pre_exec runs in the forked child")]
+        unsafe {
+            self.inner.pre_exec(ignore);
+        }
+        self
+    }
+
     /// Starts from an empty environment.
     pub fn env_clear(&mut self) -> &mut Self {
         self.inner.env_clear();

@@ -96,18 +96,22 @@ fn temporary_name(path: &Path) -> PathBuf {
 }
 
 fn write_new(path: &Path, contents: &[u8], mode: u32, durability: Durability) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::new(call("unlink", path), err));
+    let open = || {
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(path)
+    };
+    let opened = match open() {
+        // Left by a process of the same number that was killed.
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+            remove_file(path)?;
+            open()
         }
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .map_err(|err| Error::new(call("open", path), err))?;
+        other => other,
+    };
+    let mut file = opened.map_err(|err| Error::new(call("open", path), err))?;
     file.write_all(contents)
         .map_err(|err| Error::new(call("write", path), err))?;
     if durability == Durability::Disk {

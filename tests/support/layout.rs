@@ -1,7 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Images around layers: OCI layouts and docker-archives, and the canary beside the store.
 
-use std::collections::BTreeMap;
+#![allow(dead_code, reason = "each test binary uses its part of the rig")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a rig that cannot be made fails its test"
+)]
+#![allow(
+    unreachable_pub,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "only tests see it"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +23,7 @@ use wharf::image::{Digest, check};
 use wharf::paths::Paths;
 use wharf::sys::fs::{Durability, write_atomic};
 
-use crate::tar::Tar;
+use crate::tar::{Header, Tar, gzip, zstd};
 
 pub const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -37,6 +49,35 @@ impl Layer {
             diff_id: Digest::of(tar).to_string(),
         }
     }
+}
+
+fn busybox() -> Vec<u8> {
+    let mut busybox = Header::new("bin/busybox", b'0');
+    let body = b"#!generated\n".repeat(5000);
+    (busybox.mode, busybox.size) = (0o755, body.len() as u64);
+    let mut tar = Tar::new().dir("bin").entry(&busybox, &body);
+    for applet in ["sh", "ls", "cat", "sleep"] {
+        tar = tar.symlink(format!("bin/{applet}"), "busybox");
+    }
+    tar.file("etc/passwd", b"root:x:0:0::/:/bin/sh\n").end()
+}
+
+/// Three layers, one in each compression.
+pub fn layers() -> Vec<Layer> {
+    let base = busybox();
+    let middle = Tar::new()
+        .file("etc/motd", &b"hello\n".repeat(2000))
+        .file("etc/.wh.passwd", b"")
+        .end();
+    let top = Tar::new()
+        .file("srv/www/index.html", b"<p>hi")
+        .hardlink("srv/again", "srv/www/index.html")
+        .end();
+    vec![
+        Layer::new(gzip(&base), GZIP, &base),
+        Layer::new(zstd(&middle), ZSTD, &middle),
+        Layer::plain(&top),
+    ]
 }
 
 /// The files of an OCI layout by name.
@@ -138,11 +179,24 @@ pub struct Rig {
 
 impl Rig {
     pub fn new() -> Self {
+        Self::below(tempfile::tempdir().unwrap())
+    }
+
+    /// On a file system without a disk, for tests of many archives.
+    pub fn in_memory() -> Self {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() {
+            Self::below(tempfile::tempdir_in(memory).unwrap())
+        } else {
+            Self::new()
+        }
+    }
+
+    fn below(dir: tempfile::TempDir) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests make device nodes and change owners: run them as root"
         );
-        let dir = tempfile::tempdir().unwrap();
         let canary = dir.path().join("CANARY");
         std::fs::create_dir(&canary).unwrap();
         std::fs::create_dir(canary.join("sub")).unwrap();
@@ -197,6 +251,17 @@ impl Rig {
         }
         let report = check::check(&self.store, &mut |_| {}).unwrap();
         assert!(report.findings.is_empty(), "{report:?}: {context:?}");
+    }
+
+    /// Removes all images.
+    pub fn forget(&self) {
+        let writer = self.store.write().unwrap();
+        for record in self.store.records().unwrap() {
+            writer
+                .remove(&record.digest.to_string(), &BTreeSet::new())
+                .unwrap();
+        }
+        writer.collect().unwrap();
     }
 
     /// Nothing of any image is there.

@@ -193,7 +193,7 @@ impl Builder<'_> {
         let mut text = self.rng.text();
         if self.rng.one_in(40) {
             text.push_str(self.rng.pick::<&str>(REFUSED));
-            text.push_str("y");
+            text.push('y');
             self.random.broken = true;
         }
         // wharf-container(5): such a line would swallow the next one.

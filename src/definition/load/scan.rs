@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use crate::definition::problem::Problem;
 use crate::name::ContainerName;
 use crate::paths::Paths;
-use crate::sys;
 
 /// The drop-in directory that applies to every container, and so no container's name.
 pub const EVERY_CONTAINER: &str = "container";
@@ -63,13 +62,14 @@ impl Catalogue {
     pub fn scan(paths: &Paths) -> Self {
         let mut catalogue = Self::with_dirs(paths);
         for dir in catalogue.dirs.clone() {
-            match sys::fs::list_dir(&dir) {
-                Ok(names) => {
-                    for name in names {
-                        catalogue.add_listed(&dir, &name);
+            match list(&dir) {
+                Ok(found) => {
+                    for (name, kind) in found {
+                        catalogue.add_listed(&dir, &name, kind);
                     }
                 }
-                Err(err) => catalogue.everywhere.push(unlistable(&dir, &err.source)),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => catalogue.everywhere.push(unlistable(&dir, &err)),
             }
         }
         catalogue.find_orphans();
@@ -96,8 +96,9 @@ impl Catalogue {
             }
             for stem in &stems {
                 let path = dir.join(format!("{stem}.toml"));
-                if path.symlink_metadata().is_ok() {
-                    catalogue.bases.insert(stem.clone(), classify(path));
+                if let Ok(metadata) = path.symlink_metadata() {
+                    let kind = Kind::of(metadata.file_type());
+                    catalogue.bases.insert(stem.clone(), classify(path, kind));
                 }
             }
             for stem in stems.iter().map(String::as_str).chain([EVERY_CONTAINER]) {
@@ -115,7 +116,7 @@ impl Catalogue {
         }
     }
 
-    fn add_listed(&mut self, dir: &Path, name: &OsStr) {
+    fn add_listed(&mut self, dir: &Path, name: &OsStr, kind: Kind) {
         let path = dir.join(name);
         // Hidden files are editors' and package managers' business, as with unit files; anything
         // else without our suffix is somebody else's, such as a run-time directory in /run/wharf.
@@ -135,7 +136,7 @@ impl Catalogue {
                 "no container can have this name, container.toml.d/ is for every container",
             )),
             Some(stem) if is_base => {
-                self.bases.insert(stem.to_owned(), classify(path));
+                self.bases.insert(stem.to_owned(), classify(path, kind));
             }
             Some(stem) => self.add_drop_in_dir(stem, &path),
             None => self.strays.push(Problem::of_file(
@@ -147,10 +148,11 @@ impl Catalogue {
     }
 
     fn add_drop_in_dir(&mut self, stem: &str, dir: &Path) {
-        let names = match sys::fs::list_dir(dir) {
-            Ok(names) => names,
+        let found = match list(dir) {
+            Ok(found) => found,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return,
             Err(err) => {
-                let problem = unlistable(dir, &err.source);
+                let problem = unlistable(dir, &err);
                 if stem == EVERY_CONTAINER {
                     self.everywhere.push(problem);
                 } else {
@@ -168,8 +170,8 @@ impl Catalogue {
         };
         // An empty directory still makes an instance.
         let files = self.drop_ins.entry(stem.to_owned()).or_default();
-        for name in names.into_iter().filter(is_drop_in) {
-            let file = classify(dir.join(&name));
+        for (name, kind) in found.into_iter().filter(|(name, _)| is_drop_in(name)) {
+            let file = classify(dir.join(&name), kind);
             files.insert(name, file);
         }
     }
@@ -275,15 +277,40 @@ fn is_stem(stem: &str) -> bool {
     name.parse::<ContainerName>().is_ok() && !name.ends_with(".toml") && !name.ends_with(".toml.d")
 }
 
+/// What a directory says of an entry without a further system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Link,
+    Other,
+}
+
+impl Kind {
+    fn of(file_type: fs::FileType) -> Self {
+        if file_type.is_symlink() {
+            Self::Link
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn list(dir: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok((entry.file_name(), Kind::of(entry.file_type()?)))
+    };
+    fs::read_dir(dir)?.map(entry).collect()
+}
+
 fn unlistable(dir: &Path, err: &io::Error) -> Problem {
     Problem::of_file(dir, &format!("cannot be listed: {err}"))
 }
 
 /// Tells masks from the rest. What cannot be looked at is left to the reader, which says why.
-fn classify(path: PathBuf) -> File {
-    let is_link = path.symlink_metadata().is_ok_and(|m| m.is_symlink());
-    if !is_link {
-        return File::Regular(path);
+fn classify(path: PathBuf, kind: Kind) -> File {
+    match kind {
+        Kind::Link => {}
+        Kind::Other => return File::Regular(path),
     }
     // By text first: in a tree that is checked for another machine there may be no /dev/null.
     let by_text = fs::read_link(&path).is_ok_and(|target| target == Path::new("/dev/null"));

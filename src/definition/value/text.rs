@@ -16,9 +16,17 @@ const PATH_MAX_BYTES: usize = 4096;
 /// Longest single string of execve(2), with its NUL (MAX_ARG_STRLEN).
 pub(crate) const ARGUMENT_MAX_BYTES: usize = 128 << 10;
 
-/// A text of one line: no control characters.
+/// Longest line for people; systemd takes lines of 1 MiB in which every '%' is doubled.
+const LINE_MAX_BYTES: usize = 4096;
+
+/// A text of one line: no control characters, and no noncharacters of Unicode, for which systemd
+/// drops the whole line as not being UTF-8 (hostile-inputs U7).
 pub fn check_line(text: &str) -> Result<(), String> {
-    match text.chars().find(|c| c.is_control()) {
+    let is_noncharacter = |c: char| {
+        let code = u32::from(c);
+        (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
+    };
+    match text.chars().find(|&c| c.is_control() || is_noncharacter(c)) {
         Some(c) => Err(format!(
             "control character '{}' is not allowed here",
             c.escape_default()
@@ -46,6 +54,9 @@ pub fn parse_line(text: &str) -> Result<String, String> {
     check_line(text)?;
     if text.trim().is_empty() {
         return Err("it is empty".to_owned());
+    }
+    if text.len() > LINE_MAX_BYTES {
+        return Err(format!("it is longer than {LINE_MAX_BYTES} bytes"));
     }
     if text.ends_with('\\') {
         // systemd joins such a line with the next one (hostile-inputs U2).

@@ -3,7 +3,7 @@
 //!
 //! systemd breaks an ordering cycle by deleting a job of it, whichever it meets first, so that a
 //! boot may lack a container without an error. The generator therefore leaves out every edge that
-//! lies on a cycle, and says which. Pure; linear in containers and edges, and not recursive.
+//! lies on a cycle, and `wharf check` says which. Pure; linear in containers and edges, and not recursive.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
