@@ -41,6 +41,9 @@ use crate::systemd::notify::Notifier;
 /// Exit status of a start that wharf could not make; 126 and 127 as in a shell.
 pub const EXIT_ENGINE: u8 = 125;
 
+/// Name of our own cgroup below the unit's, as in `DelegateSubgroup=` of ctr@.service.
+const ENGINE: &str = "engine";
+
 /// Time stamps of the phases.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
@@ -200,19 +203,22 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
     }
 }
 
-/// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
-/// the container then finds the unit's limits, those that `systemctl set-property` changes, at
-/// the root of its /sys/fs/cgroup.
+/// Step 3. The root of the cgroup namespace is the unit's cgroup: the container then finds the
+/// unit's limits, those that `systemctl set-property` changes, at the root of its /sys/fs/cgroup.
 fn enter_cgroup(name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<Cgroup> {
     let own = Cgroup::own().context("finding the control group of this process")?;
     if notifier.is_none() {
         // A session's group is shared by whatever else the person runs.
         return Ok(own.child(&format!("wharf-{name}")));
     }
+    // No inner processes: from systemd 254 on, DelegateSubgroup= has put us where we belong.
+    if let Some(unit) = own.parent().filter(|_| own.name() == ENGINE) {
+        unit.enter_namespace()?;
+        return Ok(unit.child(exit::PAYLOAD));
+    }
     sys::mount::unshare_cgroup()?;
-    let engine = own.child("engine");
+    let engine = own.child(ENGINE);
     engine.ensure()?;
-    // No inner processes: DelegateSubgroup= would do this, from systemd 254 on.
     engine
         .enter()
         .context("moving to the engine's control group")?;
