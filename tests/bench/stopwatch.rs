@@ -38,7 +38,8 @@ fn main() -> anyhow::Result<()> {
             let settle = Duration::from_millis(third.parse().context("reading SETTLE-MS")?);
             for entry in turns(&parse(entries, ',')?, rounds) {
                 for verb in ["start", "stop"] {
-                    let micros = time("systemctl", &[&[verb.to_owned()], &*entry.command].concat())?;
+                    let micros =
+                        time("systemctl", &[&[verb.to_owned()], &*entry.command].concat())?;
                     println!("{verb}{what}\t{}\t{micros}", entry.label);
                     // What a start or a stop leaves running must not be in the next sample.
                     std::thread::sleep(settle);
@@ -84,7 +85,10 @@ fn turns(entries: &[Entry], rounds: usize) -> impl Iterator<Item = &Entry> {
 /// How long the command takes, in microseconds.
 fn time(program: &str, args: &[String]) -> anyhow::Result<u128> {
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
     let begin = Instant::now();
     let status = command
         .status()
