@@ -7,7 +7,7 @@
 #   plain    a unit of Type=exec: what a start costs without any container
 #   notify   the same, of Type=notify like the units of containers
 #   crun     a unit that runs 'crun run' with wharf's own config.json, and nothing of wharf:
-#            what the OCI runtime, the namespaces and the mounts cost by themselves
+#            what the OCI runtime, the namespaces and an empty ExecStopPost= cost by themselves
 #   journal  wharf, log.driver = "journal" (the default)
 #   direct   wharf, log.driver = "direct"
 #   quadlet  podman's container from a .container file
@@ -134,10 +134,11 @@ prepare_crun() {
     cp "$BENCH/payload" "$root/"
     sed -i -E "s|\"$from/rootfs\"|\"$root\"|; s|$from/|$to/|g; s|\"cgroupsPath\": *\"[^\"]*\",?||" \
         "$to/config.json"
-    # The manager is told by the payload, through the socket that crun mounts for it.
+    # The manager is told by the payload, through the socket that crun mounts for it. Like every
+    # container engine's, the unit has a program that runs after it.
     plain_unit crun notify \
         "/usr/bin/crun --root /run/bench/crun --cgroup-manager=disabled run --bundle $to crun-%i" \
-        'Delegate=yes'
+        $'Delegate=yes\nExecStopPost=-/bin/true'
 }
 
 # start and stop, one at a time.

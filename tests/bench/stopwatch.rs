@@ -6,7 +6,8 @@
 //! stopwatch run    WHAT ROUNDS BEFORE LABEL=COMMAND…           sh -c BEFORE, then the command
 //! ```
 //!
-//! A sample is `WHAT<TAB>LABEL<TAB>microseconds`. The labels take turns within each round, and a
+//! A sample is `WHAT<TAB>LABEL<TAB>microseconds`; `run` also prints the command's processor time,
+//! as `WHAT-cpu`. The labels take turns within each round, and a
 //! different one begins each, so that whatever else happens on the machine happens to all alike.
 //! Nothing but the command is in a sample: no shell, and no clean-up of the round before.
 
@@ -20,6 +21,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 
 /// One thing that is measured.
 struct Entry {
@@ -50,7 +53,10 @@ fn main() -> anyhow::Result<()> {
             for entry in turns(&parse(entries, ' ')?, rounds) {
                 time("sh", &["-c".to_owned(), third.clone()])?;
                 let (program, args) = entry.command.split_first().context("an empty command")?;
+                let before = processor_time()?;
                 println!("{what}\t{}\t{}", entry.label, time(program, args)?);
+                let used = processor_time()? - before;
+                println!("{what}-cpu\t{}\t{used}", entry.label);
             }
         }
         _ => bail!("unknown verb '{verb}'"),
@@ -80,6 +86,12 @@ fn turns(entries: &[Entry], rounds: usize) -> impl Iterator<Item = &Entry> {
         let (front, back) = entries.split_at(first);
         back.iter().chain(front)
     })
+}
+
+/// What the ended children of this process have used, in microseconds.
+fn processor_time() -> anyhow::Result<i64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok((usage.user_time() + usage.system_time()).num_microseconds())
 }
 
 /// How long the command takes, in microseconds.
