@@ -252,10 +252,10 @@ fn s1_full(lab: &Lab, dir: &str) {
     systemctl(lab, "stop", &[name]);
     let shown = lab.property(&unit(name), "ExecMainStatus");
     assert_eq!(shown, "7", "{dir}");
-    let left = lab.ok(&format!(
-        "ls -d /run/wharf/containers/* /run/wharf/runtime/*/ /var/lib/wharf/containers/*/upper \
-            2>/dev/null || true; pgrep -l 'wharf|crun' || true"
-    ));
+    let left = lab.ok(
+        "ls -d /run/wharf/bundles/* /run/wharf/runtime/*/ /var/lib/wharf/containers/*/upper \
+            2>/dev/null || true; pgrep -l 'wharf|crun' || true",
+    );
     assert_eq!(left, "", "{dir}");
     // What the clean-up gave back is room again.
     fill_up(lab, dir);

@@ -282,7 +282,13 @@ fn forget(
         ),
         None => (find_runtime(engine), container_id(name)?),
     };
-    let deleted = runtime.map_or(Ok(()), |runtime| runtime.delete(&id));
+    let bundle = engine.paths.container_runtime(name);
+    let deleted = match (runtime, record) {
+        (Some(runtime), Some(_)) => runtime.forget(&id, &bundle),
+        // The start did not get as far as writing down what it had made.
+        (Some(runtime), None) => runtime.delete(&id),
+        (None, _) => Ok(()),
+    };
     if let Some(payload) = payload {
         payload.remove()?;
     }

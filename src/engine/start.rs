@@ -44,6 +44,9 @@ use crate::systemd::notify::Notifier;
 /// Exit status of a start that wharf could not make; 126 and 127 as in a shell.
 pub const EXIT_ENGINE: u8 = 125;
 
+/// Name of our own cgroup below the unit's, as in `DelegateSubgroup=` of ctr@.service.
+const ENGINE: &str = "engine";
+
 /// Time stamps of the phases.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
@@ -272,9 +275,8 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
     }
 }
 
-/// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
-/// the container then finds the unit's limits, those that `systemctl set-property` changes, at
-/// the root of its /sys/fs/cgroup.
+/// Step 3. The root of the cgroup namespace is the unit's cgroup: the container then finds the
+/// unit's limits, those that `systemctl set-property` changes, at the root of its /sys/fs/cgroup.
 fn enter_cgroup(
     name: &ContainerName,
     notifier: Option<&Notifier>,
@@ -285,10 +287,14 @@ fn enter_cgroup(
         let payload = own.child(&format!("wharf-{name}"));
         return Ok((payload, CgroupNamespace::New));
     }
+    // No inner processes: from systemd 254 on, DelegateSubgroup= has put us where we belong.
+    if let Some(unit) = own.parent().filter(|_| own.name() == ENGINE) {
+        unit.enter_namespace()?;
+        return Ok((unit.child(exit::PAYLOAD), CgroupNamespace::Inherited));
+    }
     sys::mount::unshare_cgroup()?;
-    let engine = own.child("engine");
+    let engine = own.child(ENGINE);
     engine.ensure()?;
-    // No inner processes: DelegateSubgroup= would do this, from systemd 254 on.
     engine
         .enter()
         .context("moving to the engine's control group")?;
