@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The run-time record of a container: `/run/wharf/containers/NAME/state.json`.
+//! The run-time record of a container: `/run/wharf/bundles/NAME/state.json`.
 //!
 //! Only facts that neither systemd nor the OCI runtime can tell. Whether the container runs is the
 //! unit's state; its exit is the unit's; this says what was started and with what. Gone after a

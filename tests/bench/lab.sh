@@ -126,7 +126,7 @@ prepare() {
 # The bundle of a container of wharf, for crun alone. Its root file system is a copy on the same
 # disk, so there is no overlay to mount.
 prepare_crun() {
-    local from=/run/wharf/containers/direct@crun to=/run/bench/bundle root=/var/lib/bench/rootfs
+    local from=/run/wharf/bundles/direct@crun to=/run/bench/bundle root=/var/lib/bench/rootfs
     systemctl start ctr@direct@crun
     mkdir -p "$to" "$root"
     cp -a "$from"/{config.json,hosts,hostname,resolv.conf} "$to/"

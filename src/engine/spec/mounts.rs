@@ -342,7 +342,7 @@ mod tests {
             bind("/y", NOTIFY_DIR),
         ];
         inputs.init = Some(PathBuf::from("/usr/bin/catatonit"));
-        inputs.notify_dir = Some(PathBuf::from("/run/wharf/containers/web/notify"));
+        inputs.notify_dir = Some(PathBuf::from("/run/wharf/bundles/web/notify"));
         let mounts = render(&inputs);
         let source = |target: &str| {
             let mut found = mounts
@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(source(INIT_PATH), Path::new("/usr/bin/catatonit"));
         assert_eq!(
             source(NOTIFY_DIR),
-            Path::new("/run/wharf/containers/web/notify")
+            Path::new("/run/wharf/bundles/web/notify")
         );
     }
 
