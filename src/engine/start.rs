@@ -23,7 +23,7 @@ use anyhow::Context as _;
 
 use crate::definition::load;
 use crate::definition::{Definition, Propagation, PullPolicy, Root as RootSource};
-use crate::engine::bundle;
+use crate::engine::bundle::{self, Bundle};
 use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
@@ -33,6 +33,7 @@ use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
 use crate::paths::Scope;
 use crate::runtime::Runtime;
+use crate::settings::Settings;
 use crate::state::{self, ImageRecord, Phase};
 use crate::storage::overlay::{self, Rootfs, Upper};
 use crate::sys;
@@ -42,6 +43,9 @@ use crate::systemd::notify::Notifier;
 
 /// Exit status of a start that wharf could not make; 126 and 127 as in a shell.
 pub const EXIT_ENGINE: u8 = 125;
+
+/// Name of our own cgroup below the unit's, as in `DelegateSubgroup=` of ctr@.service.
+const ENGINE: &str = "engine";
 
 /// Time stamps of the phases.
 #[derive(Debug)]
@@ -78,6 +82,7 @@ impl Stopwatch {
 pub(crate) struct Start<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) definition: Definition,
+    pub(crate) settings: Settings,
     pub(crate) id: ContainerId,
     pub(crate) runtime: Runtime,
     /// The payload's cgroup, below the unit's or below the one of a person's shell.
@@ -156,23 +161,49 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
     exit::recover(engine, name).context("reclaiming what an earlier run left")?;
-    if notifier.is_some() {
-        note_stale_unit(engine, &definition);
-    }
     stopwatch.lap("load");
+    match notifier {
+        Some(notifier) => {
+            note_stale_unit(engine, &definition);
+            let (start, bundle, rootfs) = prepare(engine, definition, stopwatch, Some(notifier))?;
+            handover::hand_over(start, bundle, rootfs, notifier, lock)
+        }
+        // The lock is held until the container has ended.
+        None => match prepare(engine, definition, stopwatch, None) {
+            Ok((start, bundle, rootfs)) => shell::stay(start, &bundle, rootfs),
+            Err(err) => {
+                // With a service manager `give_up` does so.
+                exit::reclaim(engine, name).unwrap_or_else(|err| {
+                    tracing::warn!("{err:#}, ignoring; the next start tries again");
+                });
+                Err(err)
+            }
+        },
+    }
+}
+
+/// Steps 2 to 6.
+fn prepare<'a>(
+    engine: &'a Engine,
+    definition: Definition,
+    mut stopwatch: Stopwatch,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<(Start<'a>, Bundle, Rootfs)> {
+    let settings = Settings::load(&engine.paths)?;
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
-    let (payload, cgroup_namespace) = enter_cgroup(name, notifier)?;
+    let (payload, cgroup_namespace) = enter_cgroup(&definition.name, notifier)?;
     let mut start = Start {
         engine,
-        id: exit::container_id(name)?,
-        runtime: Runtime::find(&engine.settings, &engine.paths)?,
+        id: exit::container_id(&definition.name)?,
+        runtime: Runtime::find(&settings, &engine.paths)?,
         payload,
         cgroup_namespace,
         // A terminal may run in a unit of its own, whose id is not the container's.
         invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
         image: record_of(&definition, image.as_ref()),
         definition,
+        settings,
         stopwatch,
     };
     let rootfs = mount_rootfs(&start, &layers)?;
@@ -181,11 +212,7 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     let config = image.map(|image| image.config).unwrap_or_default();
     let bundle = bundle::prepare(&start, &rootfs, &config)?;
     start.stopwatch.lap("bundle");
-    // The lock is held until the container runs, and in a person's shell until it has ended.
-    match notifier {
-        Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
-        None => shell::stay(start, &bundle, rootfs),
-    }
+    Ok((start, bundle, rootfs))
 }
 
 /// Says so when systemd has not read the definition since it was changed: limits, restart policy
@@ -248,9 +275,8 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
     }
 }
 
-/// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
-/// the container then finds the unit's limits, those that `systemctl set-property` changes, at
-/// the root of its /sys/fs/cgroup.
+/// Step 3. The root of the cgroup namespace is the unit's cgroup: the container then finds the
+/// unit's limits, those that `systemctl set-property` changes, at the root of its /sys/fs/cgroup.
 fn enter_cgroup(
     name: &ContainerName,
     notifier: Option<&Notifier>,
@@ -261,10 +287,14 @@ fn enter_cgroup(
         let payload = own.child(&format!("wharf-{name}"));
         return Ok((payload, CgroupNamespace::New));
     }
+    // No inner processes: from systemd 254 on, DelegateSubgroup= has put us where we belong.
+    if let Some(unit) = own.parent().filter(|_| own.name() == ENGINE) {
+        unit.enter_namespace()?;
+        return Ok((unit.child(exit::PAYLOAD), CgroupNamespace::Inherited));
+    }
     sys::mount::unshare_cgroup()?;
-    let engine = own.child("engine");
+    let engine = own.child(ENGINE);
     engine.ensure()?;
-    // No inner processes: DelegateSubgroup= would do this, from systemd 254 on.
     engine
         .enter()
         .context("moving to the engine's control group")?;

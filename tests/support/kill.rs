@@ -6,6 +6,8 @@
 //! a grandchild: wharf is the unit's main process as always, and only wharf is traced, not what it
 //! runs. The command after that runs as always. Production code has no failpoint.
 
+#![allow(dead_code, reason = "every test binary uses a part of this module")]
+
 use std::collections::BTreeMap;
 
 use crate::lab::Lab;
