@@ -124,9 +124,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["definition", "unitfile", "settings", "name", "paths", "sys"],
     ),
     // 4. vocabulary
-    ("definition", &["settings", "name", "paths", "sys"]),
+    // Both files of the administrator are complained about in the same form.
+    ("settings", &["definition::problem", "paths", "sys"]),
+    ("definition", &["name", "paths", "sys"]),
     ("unitfile", &["name", "sys"]),
-    ("settings", &["paths", "sys"]),
     ("paths", &["name"]),
     ("name", &[]),
     // 5. kernel

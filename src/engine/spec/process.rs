@@ -8,7 +8,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User};
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    BoxBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User,
+};
 
 use crate::definition::problem::quote;
 use crate::definition::{self, Definition};
@@ -92,6 +95,8 @@ pub(crate) fn render(inputs: &Inputs<'_>, bounding: &Set) -> anyhow::Result<Proc
     let definition = inputs.definition;
     let mut process = Process::default();
     process.set_terminal(Some(definition.process.tty));
+    let size = definition.process.tty.then(console_size);
+    process.set_console_size(size.transpose()?);
     process.set_user(user(inputs));
     process.set_args(Some(args(inputs)));
     process.set_env(Some(inputs.env.clone()));
@@ -107,6 +112,12 @@ pub(crate) fn render(inputs: &Inputs<'_>, bounding: &Set) -> anyhow::Result<Proc
     // OOMScoreAdjust= is inherited.
     process.set_oom_score_adj(definition.resources.oom_score_adj);
     Ok(process)
+}
+
+/// A terminal without a size is one that programs cannot draw on, and nobody gives it one before
+/// the program runs.
+fn console_size() -> Result<oci_spec::runtime::Box, OciSpecError> {
+    BoxBuilder::default().height(24_u64).width(80_u64).build()
 }
 
 fn user(inputs: &Inputs<'_>) -> User {
