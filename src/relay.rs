@@ -34,6 +34,7 @@
 //!
 //! Nothing here allocates for what flows through.
 
+pub mod buffer;
 pub mod flow;
 pub mod guard;
 pub mod invocation;

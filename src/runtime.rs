@@ -164,7 +164,8 @@ impl Runtime {
         }
     }
 
-    /// Runs a command in the container to its end (`exec`), as root, with a deadline.
+    /// Runs a command in the container to its end (`exec`), as the user of its first process, with a
+    /// deadline.
     pub fn exec(
         &self,
         id: &ContainerId,

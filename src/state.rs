@@ -84,7 +84,7 @@ pub enum ImageRecord {
 /// One phase of a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
-    /// `load`, `image`, `mount`, `create`, `ready`.
+    /// `load`, `image`, `mount`, `bundle`, `create`, `adopt`.
     pub name: String,
     /// Microseconds.
     pub micros: u64,

@@ -19,7 +19,7 @@ use wharf::definition::{Definition, Propagation, Volume, VolumeSource, load};
 use wharf::engine::host::{Architecture, HostFacts};
 use wharf::engine::payload::{self, Payload};
 use wharf::engine::spec::mounts::Bind;
-use wharf::engine::spec::{self, Device, DeviceKind, Inputs};
+use wharf::engine::spec::{self, CgroupNamespace, Device, DeviceKind, Inputs};
 use wharf::image;
 use wharf::paths::Paths;
 use wharf::sys::root::Root;
@@ -39,6 +39,8 @@ struct Facts {
     init: Option<PathBuf>,
     notify_dir: Option<PathBuf>,
     network_namespace: Option<PathBuf>,
+    /// Whether a person runs it in a shell, without systemd.
+    in_a_shell: bool,
 }
 
 impl Facts {
@@ -159,6 +161,10 @@ fn render(definition: &Definition, payload: &Payload, facts: &Facts) -> anyhow::
         binds: binds(definition, &payload.image_volumes),
         devices: facts.devices(definition),
         cgroup: "/ctr.slice/ctr@web.service/payload".to_owned(),
+        cgroup_namespace: match facts.in_a_shell {
+            true => CgroupNamespace::New,
+            false => CgroupNamespace::Inherited,
+        },
         network_namespace: facts.network_namespace.clone(),
         notify_dir: facts.notify_dir.clone(),
         init: facts.init.clone(),

@@ -29,6 +29,7 @@ use crate::journal::stream::{Header, drain as drain_fifo};
 use crate::name::{ContainerId, ContainerName};
 use crate::paths::Paths;
 use crate::runtime::Runtime;
+use crate::settings::Settings;
 use crate::state::{self, ImageRecord, RunRecord};
 use crate::storage::overlay;
 use crate::sys;
@@ -279,16 +280,23 @@ fn forget(
             Some(Runtime::at(record.runtime.clone(), &engine.paths)),
             record.id.clone(),
         ),
-        None => (
-            Runtime::find(&engine.settings, &engine.paths).ok(),
-            container_id(name)?,
-        ),
+        None => (find_runtime(engine), container_id(name)?),
     };
     let deleted = runtime.map_or(Ok(()), |runtime| runtime.delete(&id));
     if let Some(payload) = payload {
         payload.remove()?;
     }
     deleted
+}
+
+/// The runtime for a container whose start left no record. Settings that cannot be read must not
+/// keep anything from being cleaned up.
+fn find_runtime(engine: &Engine) -> Option<Runtime> {
+    let settings = Settings::load(&engine.paths).unwrap_or_else(|err| {
+        tracing::warn!("{err:#}, ignoring");
+        Settings::default()
+    });
+    Runtime::find(&settings, &engine.paths).ok()
 }
 
 /// The container's id on this machine.

@@ -66,6 +66,8 @@ pub struct Inputs<'a> {
     pub devices: Vec<Device>,
     /// The payload's cgroup: absolute, as seen from the cgroup2 mount.
     pub cgroup: String,
+    /// What the container sees as the root of the cgroup tree.
+    pub cgroup_namespace: CgroupNamespace,
     /// A network namespace that was made for the container; none lets the runtime make one.
     pub network_namespace: Option<PathBuf>,
     /// Host directory of the notify socket, when the container may notify.
@@ -74,6 +76,15 @@ pub struct Inputs<'a> {
     pub init: Option<PathBuf>,
     /// The profile of `seccomp = "/path"` ([`seccomp::load`]).
     pub seccomp_profile: Option<LinuxSeccomp>,
+}
+
+/// The cgroup namespace of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupNamespace {
+    /// The one that `wharf start` has made, whose root is the unit's cgroup.
+    Inherited,
+    /// One that the runtime makes, whose root is the payload's cgroup.
+    New,
 }
 
 /// A device of the host that the container gets.

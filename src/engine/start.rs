@@ -22,15 +22,18 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::definition::load;
-use crate::definition::{Definition, Propagation, Root as RootSource};
-use crate::engine::bundle;
+use crate::definition::{Definition, Propagation, PullPolicy, Root as RootSource};
+use crate::engine::bundle::{self, Bundle};
+use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
+use crate::paths::Scope;
 use crate::runtime::Runtime;
+use crate::settings::Settings;
 use crate::state::{self, ImageRecord, Phase};
 use crate::storage::overlay::{self, Rootfs, Upper};
 use crate::sys;
@@ -76,10 +79,12 @@ impl Stopwatch {
 pub(crate) struct Start<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) definition: Definition,
+    pub(crate) settings: Settings,
     pub(crate) id: ContainerId,
     pub(crate) runtime: Runtime,
     /// The payload's cgroup, below the unit's or below the one of a person's shell.
     pub(crate) payload: Cgroup,
+    pub(crate) cgroup_namespace: CgroupNamespace,
     /// systemd's id of this run; none in a person's shell.
     pub(crate) invocation_id: Option<String>,
     pub(crate) image: ImageRecord,
@@ -137,6 +142,12 @@ pub fn exit_status(err: &anyhow::Error) -> u8 {
 }
 
 fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<u8> {
+    if engine.paths.scope() == Scope::User {
+        anyhow::bail!(
+            "containers of a user manager cannot run yet: define '{name}' below /etc/wharf and use \
+             the system manager"
+        );
+    }
     let mut stopwatch = Stopwatch::start();
     let definition = load::load(&engine.paths, name)?;
     let lock = exit::lock(engine, name)?;
@@ -147,22 +158,49 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
     exit::recover(engine, name).context("reclaiming what an earlier run left")?;
-    if notifier.is_some() {
-        note_stale_unit(engine, &definition);
-    }
     stopwatch.lap("load");
+    match notifier {
+        Some(notifier) => {
+            note_stale_unit(engine, &definition);
+            let (start, bundle, rootfs) = prepare(engine, definition, stopwatch, Some(notifier))?;
+            handover::hand_over(start, bundle, rootfs, notifier, lock)
+        }
+        // The lock is held until the container has ended.
+        None => match prepare(engine, definition, stopwatch, None) {
+            Ok((start, bundle, rootfs)) => shell::stay(start, &bundle, rootfs),
+            Err(err) => {
+                // With a service manager `give_up` does so.
+                exit::reclaim(engine, name).unwrap_or_else(|err| {
+                    tracing::warn!("{err:#}, ignoring; the next start tries again");
+                });
+                Err(err)
+            }
+        },
+    }
+}
+
+/// Steps 2 to 6.
+fn prepare<'a>(
+    engine: &'a Engine,
+    definition: Definition,
+    mut stopwatch: Stopwatch,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<(Start<'a>, Bundle, Rootfs)> {
+    let settings = Settings::load(&engine.paths)?;
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
-    let payload = enter_cgroup(name, notifier)?;
+    let (payload, cgroup_namespace) = enter_cgroup(&definition.name, notifier)?;
     let mut start = Start {
         engine,
-        id: exit::container_id(name)?,
-        runtime: Runtime::find(&engine.settings, &engine.paths)?,
+        id: exit::container_id(&definition.name)?,
+        runtime: Runtime::find(&settings, &engine.paths)?,
         payload,
+        cgroup_namespace,
         // A terminal may run in a unit of its own, whose id is not the container's.
         invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
         image: record_of(&definition, image.as_ref()),
         definition,
+        settings,
         stopwatch,
     };
     let rootfs = mount_rootfs(&start, &layers)?;
@@ -171,11 +209,7 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     let config = image.map(|image| image.config).unwrap_or_default();
     let bundle = bundle::prepare(&start, &rootfs, &config)?;
     start.stopwatch.lap("bundle");
-    // The lock is held until the container runs, and in a person's shell until it has ended.
-    match notifier {
-        Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
-        None => shell::stay(start, &bundle, rootfs),
-    }
+    Ok((start, bundle, rootfs))
 }
 
 /// Says so when systemd has not read the definition since it was changed: limits, restart policy
@@ -191,12 +225,18 @@ fn note_stale_unit(engine: &Engine, definition: &Definition) {
         .iter()
         .filter_map(|path| changed(path))
         .max();
-    // Equal where both were written within one tick of the kernel's clock.
-    if read.is_none() || newest > read {
+    let name = &definition.name;
+    if read.is_none() && name.instance().is_some() {
         log::note(&format!(
-            "The definition of container '{}' changed after systemd read it: its limits and restart \
-             policy are those of before, until 'systemctl daemon-reload'",
-            definition.name
+            "The instance '{name}' has no file of its own, so the generator does not know it: limits \
+             and restart policy of its definition do not apply. 'mkdir -p \
+             /etc/wharf/containers/{name}.toml.d && systemctl daemon-reload' makes it known"
+        ));
+    } else if read.is_none() || newest > read {
+        // Equal where both were written within one tick of the kernel's clock.
+        log::note(&format!(
+            "The definition of container '{name}' changed after systemd read it: its limits and \
+             restart policy are those of before, until 'systemctl daemon-reload'"
         ));
     }
 }
@@ -208,6 +248,13 @@ fn resolve_image(
 ) -> anyhow::Result<(Vec<PathBuf>, Option<Image>)> {
     match &definition.root {
         RootSource::Image(reference) => {
+            match definition.pull_policy {
+                PullPolicy::Missing | PullPolicy::Never => {}
+                PullPolicy::Always | PullPolicy::Newer => log::note(
+                    "wharf does not pull images yet: 'pull_policy' is ignored, and the image in \
+                     the store is used",
+                ),
+            }
             let image = Store::open(&engine.paths)?.resolve(reference)?;
             Ok((image.layers.clone(), Some(image)))
         }
@@ -228,11 +275,15 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
 /// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
 /// the container then finds the unit's limits, those that `systemctl set-property` changes, at
 /// the root of its /sys/fs/cgroup.
-fn enter_cgroup(name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<Cgroup> {
+fn enter_cgroup(
+    name: &ContainerName,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<(Cgroup, CgroupNamespace)> {
     let own = Cgroup::own().context("finding the control group of this process")?;
     if notifier.is_none() {
         // A session's group is shared by whatever else the person runs.
-        return Ok(own.child(&format!("wharf-{name}")));
+        let payload = own.child(&format!("wharf-{name}"));
+        return Ok((payload, CgroupNamespace::New));
     }
     sys::mount::unshare_cgroup()?;
     let engine = own.child("engine");
@@ -241,7 +292,7 @@ fn enter_cgroup(name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Re
     engine
         .enter()
         .context("moving to the engine's control group")?;
-    Ok(own.child(exit::PAYLOAD))
+    Ok((own.child(exit::PAYLOAD), CgroupNamespace::Inherited))
 }
 
 /// Step 4.

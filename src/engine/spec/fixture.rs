@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::definition::{Definition, load};
 use crate::engine::host::{Architecture, HostFacts};
-use crate::engine::spec::Inputs;
+use crate::engine::spec::{CgroupNamespace, Inputs};
 use crate::engine::user::ResolvedUser;
 use crate::paths::Paths;
 use crate::sys::fs::{Durability, ensure_dir, write_atomic};
@@ -59,6 +59,7 @@ pub(crate) fn inputs<'a>(
         binds: Vec::new(),
         devices: Vec::new(),
         cgroup: "/ctr.slice/ctr@web.service/payload".to_owned(),
+        cgroup_namespace: CgroupNamespace::Inherited,
         network_namespace: None,
         notify_dir: None,
         init: None,

@@ -14,7 +14,7 @@ use oci_spec::runtime::{
 
 use crate::definition::Network;
 use crate::engine::spec::capabilities::Set;
-use crate::engine::spec::{Device, DeviceKind, Inputs, mounts, seccomp, security};
+use crate::engine::spec::{CgroupNamespace, Device, DeviceKind, Inputs, mounts, seccomp, security};
 
 /// Device nodes every container has, by the OCI runtime specification ("Default Devices"), plus
 /// /dev/console and the pseudo-terminals: major, minor (none is any).
@@ -48,15 +48,20 @@ pub(crate) fn render(inputs: &Inputs<'_>, bounding: &Set) -> anyhow::Result<Linu
 }
 
 /// Every namespace is the container's own, but for the user namespace, and the network namespace
-/// when the definition shares the host's. The runtime brings up the loopback of a new one.
+/// when the definition shares the host's. The runtime brings up the loopback of a new one. The
+/// cgroup namespace is `wharf start`'s under systemd: one that the runtime makes would have the
+/// payload's cgroup as its root, where no limit of the unit can be read.
 fn namespaces(inputs: &Inputs<'_>) -> Vec<LinuxNamespace> {
     let mut kinds = vec![
         LinuxNamespaceType::Pid,
         LinuxNamespaceType::Ipc,
         LinuxNamespaceType::Uts,
         LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Cgroup,
     ];
+    match inputs.cgroup_namespace {
+        CgroupNamespace::Inherited => {}
+        CgroupNamespace::New => kinds.push(LinuxNamespaceType::Cgroup),
+    }
     match inputs.definition.network {
         Network::Host => {}
         Network::None | Network::Private => kinds.push(LinuxNamespaceType::Network),

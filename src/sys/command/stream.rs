@@ -28,6 +28,7 @@ impl Command {
         let call = format!("exec({:?})", self.describe());
         tracing::debug!("running {}", self.describe());
         self.inner.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.unblock_signals();
         #[expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
         let mut child = self.inner.spawn().map_err(|err| Error::new(&call, err))?;
         let stderr = child
