@@ -57,32 +57,32 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "k8-truncated",
-        act: "truncate -s 100 /run/wharf/containers/$N/state.json",
+        act: "truncate -s 100 /run/wharf/bundles/$N/state.json",
         expected: STOPPED,
     },
     Fault {
         name: "k8-empty",
-        act: "truncate -s 0 /run/wharf/containers/$N/state.json",
+        act: "truncate -s 0 /run/wharf/bundles/$N/state.json",
         expected: STOPPED,
     },
     Fault {
         name: "k8-garbage",
-        act: "head -c 5000 /dev/urandom >/run/wharf/containers/$N/state.json",
+        act: "head -c 5000 /dev/urandom >/run/wharf/bundles/$N/state.json",
         expected: STOPPED,
     },
     Fault {
         name: "k8-newer",
-        act: "sed -i 's/\"version\": 1/\"version\": 1000/' /run/wharf/containers/$N/state.json",
+        act: "sed -i 's/\"version\": 1/\"version\": 1000/' /run/wharf/bundles/$N/state.json",
         expected: STOPPED,
     },
     Fault {
         name: "k8-directory",
-        act: "cd /run/wharf/containers/$N; rm state.json; mkdir state.json; touch state.json/x",
+        act: "cd /run/wharf/bundles/$N; rm state.json; mkdir state.json; touch state.json/x",
         expected: STOPPED,
     },
     Fault {
         name: "bundle-gone",
-        act: "rm -r /run/wharf/containers/$N /run/wharf/runtime/*",
+        act: "rm -r /run/wharf/bundles/$N /run/wharf/runtime/*",
         // Nothing is left that says whose exit it was, but systemd knows.
         expected: "failed exit-code 7 | engine - -",
     },
@@ -252,10 +252,10 @@ fn s1_full(lab: &Lab, dir: &str) {
     systemctl(lab, "stop", &[name]);
     let shown = lab.property(&unit(name), "ExecMainStatus");
     assert_eq!(shown, "7", "{dir}");
-    let left = lab.ok(&format!(
-        "ls -d /run/wharf/containers/* /run/wharf/runtime/*/ /var/lib/wharf/containers/*/upper \
-            2>/dev/null || true; pgrep -l 'wharf|crun' || true"
-    ));
+    let left = lab.ok(
+        "ls -d /run/wharf/bundles/* /run/wharf/runtime/*/ /var/lib/wharf/containers/*/upper \
+            2>/dev/null || true; pgrep -l 'wharf|crun' || true",
+    );
     assert_eq!(left, "", "{dir}");
     // What the clean-up gave back is room again.
     fill_up(lab, dir);

@@ -16,6 +16,9 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use super::{Error, Result};
 
 pub mod stream;
@@ -241,15 +244,15 @@ fn wait(
         child.stdout.take().map(OwnedFd::from),
         child.stderr.take().map(OwnedFd::from),
     ];
+    let mut awaited = 0;
     for (index, fd) in readers.into_iter().enumerate() {
+        let Some(fd) = fd else { continue };
         let sender = sender.clone();
-        std::thread::spawn(move || {
-            let bytes = fd.map(read_bounded).unwrap_or_default();
-            drop(sender.send((index, bytes)));
-        });
+        std::thread::spawn(move || drop(sender.send((index, read_bounded(fd)))));
+        awaited += 1;
     }
     let mut outputs = [Vec::new(), Vec::new()];
-    for _ in 0..outputs.len() {
+    for _ in 0..awaited {
         let received = match deadline {
             None => receiver.recv().ok(),
             Some(deadline) => receiver.recv_timeout(deadline).ok(),
@@ -261,6 +264,10 @@ fn wait(
             *slot = bytes;
         }
     }
+    // A program whose output is not ours, or that has closed it, can hang as well.
+    if deadline.is_some_and(|deadline| !ends_within(&child, deadline)) {
+        return Err(kill_group(&mut child, deadline));
+    }
     let status = child.wait()?;
     let [stdout, stderr] = outputs;
     Ok(Output {
@@ -268,6 +275,17 @@ fn wait(
         stdout,
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
     })
+}
+
+/// Whether the child ends in this time; where that cannot be found out it is waited for.
+fn ends_within(child: &Child, time: Duration) -> bool {
+    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let process = process.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    let (Some(process), Ok(timeout)) = (process, Timespec::try_from(time)) else {
+        return true;
+    };
+    let mut fds = [PollFd::new(&process, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&timeout))) != Ok(0)
 }
 
 fn read_bounded(fd: OwnedFd) -> Vec<u8> {
@@ -317,6 +335,14 @@ mod tests {
         let err = sh("sleep 100 & sleep 100")
             .deadline(Duration::from_millis(50))
             .run()
+            .unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
+        // The same with output that is not captured, as for the container's init.
+        let null = || crate::sys::fs::open_null().unwrap();
+        let err = sh("sleep 100")
+            .stdio(null(), null(), null())
+            .deadline(Duration::from_millis(50))
+            .output()
             .unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::TimedOut);
     }

@@ -14,7 +14,7 @@ use crate::lab::Lab;
 /// whoever waits for it; so does a volume's data.
 pub(crate) fn leftovers(lab: &Lab) -> String {
     lab.ok(r"
-        find /run/wharf -mindepth 1 ! -path '/run/wharf/locks*' ! -path /run/wharf/containers \
+        find /run/wharf -mindepth 1 ! -path '/run/wharf/locks*' ! -path /run/wharf/bundles \
             ! -path /run/wharf/runtime ! -path /run/wharf/failures ! -path '/run/wharf/runtime/.cache*' 2>/dev/null || true
         find /run/wharf/locks -name '.*' 2>/dev/null || true
         find /var/lib/wharf/containers -mindepth 2 ! -name history.jsonl 2>/dev/null || true
