@@ -67,6 +67,10 @@ const CLEANUP_STEPS: &[(&str, &[&str])] = &[
     ("9 event", &["MESSAGE=Container"]),
 ];
 
+/// Where `crun create` is killed besides: when it has made the container's first process, and when
+/// it has told its PID.
+const CREATE_STEPS: &[(&str, &[&str])] = &[("child", &["clone"]), ("pid", &["/pid\""])];
+
 /// One container of the sweep.
 struct Case {
     name: String,
@@ -177,8 +181,9 @@ const PROPERTIES: &str = "InvocationID,ActiveState,Result,ExecMainStatus,NFileDe
 fn sweep(lab: &Lab, cases: &[Case]) -> Vec<String> {
     let names: Vec<String> = cases.iter().map(|case| case.name.clone()).collect();
     let mut wrong = Vec::new();
-    let (start, cleanup): (Vec<&Case>, Vec<&Case>) =
-        cases.iter().partition(|case| case.victim == Victim::Start);
+    let (start, cleanup): (Vec<&Case>, Vec<&Case>) = cases
+        .iter()
+        .partition(|case| case.victim != Victim::Cleanup);
     let names_of = |cases: &[&Case]| cases.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
     for case in cases {
         kill::plan(lab, case.victim, &case.name, &case.point);
@@ -218,32 +223,38 @@ fn sweep(lab: &Lab, cases: &[Case]) -> Vec<String> {
     wrong
 }
 
-/// Both commands of a good run, call by call.
-fn good_run(lab: &Lab) -> (Vec<String>, Vec<String>) {
+/// What `victims` do in a good run, call by call.
+fn good_run(lab: &Lab, victims: &[Victim]) -> Vec<Vec<String>> {
     let names = ["good".to_owned()];
     define(lab, "good", &definition("good"));
     lab.ok("mkdir -p /run/ready; systemctl daemon-reload");
-    kill::trace(lab, Victim::Start, "good");
-    kill::trace(lab, Victim::Cleanup, "good");
+    for victim in victims {
+        kill::trace(lab, *victim, "good");
+    }
     systemctl(lab, "start", &names);
     wait_ready(lab, &names);
     systemctl(lab, "stop", &names);
     lab.wait_for("! pgrep strace");
-    let calls = [Victim::Start, Victim::Cleanup].map(|victim| kill::calls(lab, victim));
-    let [start, cleanup] = calls;
-    (start, cleanup)
+    victims.iter().map(|v| kill::calls(lab, *v)).collect()
 }
 
 fn crash(suite: Suite, stride: usize) {
     let stride = std::env::var("WHARF_CRASH_STRIDE").map_or(stride, |text| text.parse().unwrap());
     let lab = prepare(suite);
     kill::arm(&lab);
-    let (start, cleanup) = good_run(&lab);
+    let mut victims = vec![
+        (Victim::Start, START_STEPS),
+        (Victim::Cleanup, CLEANUP_STEPS),
+    ];
+    // runc is a Go program: its main thread does something else each time.
+    if suite == Suite::Trixie {
+        kill::arm_runtime(&lab);
+        victims.push((Victim::Create, CREATE_STEPS));
+    }
+    let traced: Vec<Victim> = victims.iter().map(|(victim, _)| *victim).collect();
+    let calls = good_run(&lab, &traced);
     let mut cases = Vec::new();
-    for (victim, calls, steps) in [
-        (Victim::Start, &start, START_STEPS),
-        (Victim::Cleanup, &cleanup, CLEANUP_STEPS),
-    ] {
+    for ((victim, steps), calls) in victims.into_iter().zip(&calls) {
         let around = |(_, words): &(&str, &[&str])| kill::around(calls, words);
         let points: BTreeSet<Point> = kill::every(calls, stride)
             .into_iter()
@@ -268,15 +279,32 @@ fn crash(suite: Suite, stride: usize) {
             wrong.push(format!("left behind:\n{left}"));
         }
     }
+    let lengths: Vec<usize> = calls.iter().map(Vec::len).collect();
     assert!(
         wrong.is_empty(),
-        "{} points ({} calls of start, {} of cleanup), {} wrong:\n{}",
+        "{} points in {lengths:?} calls of {traced:?}, {} wrong:\n{}",
         cases.len(),
-        start.len(),
-        cleanup.len(),
         wrong.len(),
         wrong.join("\n")
     );
+    // A sweep in which nothing was killed would be as clean. A kill late in the relay or in the
+    // clean-up leaves no trace in the history.
+    for (victim, least) in [
+        (Victim::Start, 70),
+        (Victim::Create, 70),
+        (Victim::Cleanup, 40),
+    ] {
+        let of_victim = cases.iter().filter(|case| case.victim == victim);
+        let names: Vec<&str> = of_victim.map(|case| case.name.as_str()).collect();
+        let is_killed = |name: &&&str| history(&lab, name)[0]["code"].is_null();
+        let killed: Vec<_> = names.iter().filter(is_killed).collect();
+        assert!(
+            killed.len() * 100 >= names.len() * least,
+            "{victim:?}: of {} points in {lengths:?} calls of {traced:?} only {} killed: {killed:?}",
+            names.len(),
+            killed.len()
+        );
+    }
 }
 
 #[test]

@@ -34,10 +34,19 @@ use crate::state::{self, ImageRecord, RunRecord};
 use crate::storage::overlay;
 use crate::sys;
 use crate::sys::cgroup::Cgroup;
-use crate::systemd::notify::Notifier;
+use crate::systemd::notify::{Notifier, State};
+
+/// Longest that all of the clean-up may take.
+const CLEANUP_DEADLINE: Duration = Duration::from_secs(90);
+
+/// How long the relay may go on with what it has already taken.
+const RELAY_GRACE: Duration = Duration::from_millis(500);
 
 /// Longest that killed processes may take to disappear; systemd waits longer for us.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Name of our own cgroup below the unit's, as in `DelegateSubgroup=` of ctr@.service.
+pub(crate) const ENGINE: &str = "engine";
 
 /// Name of the payload's cgroup below the unit's.
 pub(crate) const PAYLOAD: &str = "payload";
@@ -97,11 +106,33 @@ fn verdict_from_env() -> Verdict {
 /// Everything that could not be done, in one message.
 pub fn cleanup(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
     let verdict = verdict_from_env();
-    if verdict.service_result.is_none() && is_running(engine, name) {
-        bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
+    if let Some(notifier) = Notifier::from_env()? {
+        // The unit's TimeoutStopSec= is meant for the container, and would be ours too.
+        notifier.send(&[State::ExtendTimeout(CLEANUP_DEADLINE)])?;
     }
     let _lock = lock(engine, name)?;
-    finish(engine, name, verdict)
+    if verdict.service_result.is_some() {
+        end_engine(name)?;
+        return finish(engine, name, verdict);
+    }
+    // A person's call: nothing is known of a run's end, so none is made up.
+    if is_running(engine, name) {
+        bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
+    }
+    recover(engine, name)
+}
+
+/// Waits for the relay, and ends what a start left running that was stopped half-way: with
+/// `KillMode=mixed` systemd kills these only after this process, if the unit was stopped.
+fn end_engine(name: &ContainerName) -> anyhow::Result<()> {
+    let Some(engine) = payload_cgroup(None, name).and_then(|payload| payload.parent()) else {
+        return Ok(());
+    };
+    let engine = engine.child(ENGINE);
+    match engine.wait_empty(RELAY_GRACE) {
+        Ok(()) => Ok(()),
+        Err(_) => Ok(engine.kill(KILL_DEADLINE)?),
+    }
 }
 
 /// Cleans up after a run whose end is known. The caller holds the lock.
@@ -112,7 +143,12 @@ pub(crate) fn finish(
 ) -> anyhow::Result<()> {
     let mut errors = Errors::default();
     let record = state::load(&engine.paths, name);
-    verdict.failure = failure(engine, name).map(|failure| failure.message);
+    // Of this run: a start of the unit that was refused while a shell had the container is not.
+    let run = verdict.service_result.as_ref();
+    let run = run.and_then(|_| std::env::var("INVOCATION_ID").ok());
+    verdict.failure = failure(engine, name)
+        .filter(|failure| failure.invocation_id == run)
+        .map(|failure| failure.message);
     // A record that is damaged was written all the same (hostile-inputs K8).
     if state::is_recorded(&engine.paths, name) {
         verdict.adopted = Adopted::Payload;

@@ -189,7 +189,8 @@ impl Container<'_> {
             None => {
                 // A restart may be past its stop by now, and the new run is not to be killed.
                 let unit = self.manager.properties(&self.name.unit())?;
-                if unit.active() == ActiveState::Deactivating {
+                // Nor is the clean-up, which comes after the container has ended.
+                if matches!(unit.text("SubState"), "stop" | "stop-sigterm") {
                     self.kill_all()?;
                     done = Done::Killed;
                 }

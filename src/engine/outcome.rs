@@ -88,9 +88,9 @@ fn payload_outcome(verdict: &Verdict) -> Outcome {
     let reason = match verdict.service_result.as_deref() {
         _ if verdict.failure.is_some() => Reason::Engine,
         Some("oom-kill") => Reason::Oom,
-        _ if verdict.oom_kills > 0 && killed => Reason::Oom,
         Some("watchdog") => Reason::Watchdog,
         Some("timeout") => Reason::Timeout,
+        _ if verdict.oom_kills > 0 && killed => Reason::Oom,
         _ if signal.is_some() => Reason::Signal,
         _ => Reason::Exited,
     };

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context as _;
+use rustix::fs::Mode;
 
 use crate::definition::load;
 use crate::definition::{Definition, Propagation, PullPolicy, Root as RootSource};
@@ -43,9 +44,6 @@ use crate::systemd::notify::Notifier;
 
 /// Exit status of a start that wharf could not make; 126 and 127 as in a shell.
 pub const EXIT_ENGINE: u8 = 125;
-
-/// Name of our own cgroup below the unit's, as in `DelegateSubgroup=` of ctr@.service.
-const ENGINE: &str = "engine";
 
 /// Time stamps of the phases.
 #[derive(Debug)]
@@ -102,13 +100,30 @@ pub(crate) struct Start<'a> {
 /// In a person's shell, what the start failed with; [`exit_status`] tells the status to exit with.
 /// Under a service manager the error is told where people look, and its status is returned.
 pub fn foreground(engine: &Engine, name: &ContainerName) -> anyhow::Result<u8> {
+    // Files for the container are readable to its users whatever shell or unit this runs in;
+    // config.json has the container's own mask.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let Some(notifier) = Notifier::from_env()? else {
         return run(engine, name, None);
     };
+    if !is_unit_of(name) {
+        anyhow::bail!(
+            "$NOTIFY_SOCKET is another unit's: start container '{name}' with 'systemctl start {}', \
+             or unset the variable to run it here",
+            name.unit()
+        );
+    }
     run(engine, name, Some(&notifier)).or_else(|err| {
         give_up(engine, name, &notifier, &err);
         Ok(exit_status(&err))
     })
+}
+
+/// Whether this process belongs to the container's unit.
+fn is_unit_of(name: &ContainerName) -> bool {
+    let unit = name.unit();
+    let is_unit = |group: &Cgroup| group.name() == unit.as_str();
+    Cgroup::own().is_ok_and(|own| is_unit(&own) || own.parent().as_ref().is_some_and(is_unit))
 }
 
 /// Tells everybody who looks why there is no container. Nothing here may hide the error itself.
@@ -288,12 +303,12 @@ fn enter_cgroup(
         return Ok((payload, CgroupNamespace::New));
     }
     // No inner processes: from systemd 254 on, DelegateSubgroup= has put us where we belong.
-    if let Some(unit) = own.parent().filter(|_| own.name() == ENGINE) {
+    if let Some(unit) = own.parent().filter(|_| own.name() == exit::ENGINE) {
         unit.enter_namespace()?;
         return Ok((unit.child(exit::PAYLOAD), CgroupNamespace::Inherited));
     }
     sys::mount::unshare_cgroup()?;
-    let engine = own.child(ENGINE);
+    let engine = own.child(exit::ENGINE);
     engine.ensure()?;
     engine
         .enter()

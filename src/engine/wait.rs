@@ -6,7 +6,7 @@
 
 use std::str::FromStr as _;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 
 use crate::engine::lifecycle::Container;
@@ -68,12 +68,14 @@ fn wait_once(
         }
         watch.wait()?;
     };
-    let last = history::last(paths, name)?;
-    match last {
-        Some(entry) if waited.is_none() || entry.invocation_id == *waited => Ok(code_of(&entry)),
-        Some(_) | None => code_of_unit(&unit).ok_or_else(|| {
-            anyhow::anyhow!("container '{name}' has ended, and left no exit code behind")
-        }),
+    // Further runs may have ended since.
+    let mut runs = history::load(paths, name)?.into_iter().rev();
+    match runs.find(|entry| waited.is_none() || entry.invocation_id == *waited) {
+        Some(entry) => Ok(code_of(&entry)),
+        None => Some(&unit)
+            .filter(|unit| waited.is_none() || unit.invocation_id() == *waited)
+            .and_then(code_of_unit)
+            .with_context(|| format!("container '{name}' has ended, and left no exit code behind")),
     }
 }
 

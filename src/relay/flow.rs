@@ -292,11 +292,17 @@ impl<'a> Flow<'a> {
         let moved = match self.way {
             Way::Splice => {
                 let source = self.source.as_fd();
-                match self
-                    .lines
-                    .as_mut()
-                    .map(|lines| lines.take(source, SPLICE_MAX_BYTES))
-                {
+                // A pipe is full when its slots are, whatever few bytes are in them: a beginning of a
+                // line in a full one has to go, or the container waits for ever.
+                let full = self
+                    .hold
+                    .as_ref()
+                    .is_some_and(|hold| pipe::is_full(hold.as_fd()));
+                let take = |lines: &mut Lines| match lines.take(source, SPLICE_MAX_BYTES) {
+                    0 if full => SPLICE_MAX_BYTES,
+                    count => count,
+                };
+                match self.lines.as_mut().map(take) {
                     None => pipe::splice(source, stream.as_fd(), SPLICE_MAX_BYTES),
                     Some(0) => Moved::Empty,
                     Some(_) if !has_room(stream.as_fd()) => Moved::Blocked,

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::event::{Timespec, epoll};
 
 use crate::sys;
-use crate::sys::pipe::{Glance, SidePipe};
+use crate::sys::pipe::{self, Glance, SidePipe};
 
 /// What is looked at in one go.
 const BUFFER_BYTES: usize = 4096;
@@ -62,7 +62,13 @@ impl Lines {
         }
         let mut buffer = [0; BUFFER_BYTES];
         let count = match self.side.glance(source, &mut buffer) {
-            Ok(Glance { lines: 0, seen }) if seen < LINE_MAX_BYTES => 0,
+            // More than was seen: the container has made its FIFO larger than what we look with.
+            Ok(Glance { lines: 0, seen })
+                if seen < LINE_MAX_BYTES
+                    && pipe::pending(source) <= u64::try_from(seen).unwrap_or(u64::MAX) =>
+            {
+                0
+            }
             Ok(Glance { lines: 0, seen }) => seen,
             Ok(Glance { lines, .. }) => lines,
             // Cut lines are better than none.

@@ -65,7 +65,9 @@ fn ensure(data: &Path, content: Option<BorrowedFd<'_>>) -> anyhow::Result<PathBu
     let staging = parent.join(format!(".new-{}", std::process::id()));
     sys::fs::ensure_dir(&staging, 0o755)?;
     let filled = content.map_or(Ok(()), |content| copy_into(content, &staging));
-    let renamed = filled.and_then(|()| {
+    // A volume that is there after a power cut is never filled again, so it must be whole.
+    let flushed = filled.and_then(|()| Ok(sys::mount::sync_file_system(&staging)?));
+    let renamed = flushed.and_then(|()| {
         match rustix::fs::renameat_with(CWD, &staging, CWD, data, RenameFlags::NOREPLACE) {
             // Another container made it meanwhile; what that one put there counts.
             Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),

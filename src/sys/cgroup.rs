@@ -154,7 +154,7 @@ impl Cgroup {
     }
 
     /// Waits for `populated 0` in cgroup.events, whose changes the kernel announces by POLLPRI.
-    fn wait_empty(&self, deadline: Duration) -> Result<()> {
+    pub fn wait_empty(&self, deadline: Duration) -> Result<()> {
         let path = self.dir().join("cgroup.events");
         let end = Instant::now() + deadline;
         loop {

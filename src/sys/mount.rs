@@ -124,15 +124,21 @@ fn escape_option(path: &Path) -> Vec<u8> {
 }
 
 /// Binds `source` and what is mounted below it on `target`.
+///
+/// The copies are private: detaching them would otherwise unmount on the host what is mounted below
+/// the source, where this namespace still shares the host's mounts.
 pub fn bind(source: &Path, target: &Path) -> Result<()> {
-    rustix::mount::mount_bind_recursive(source, target).map_err(|err| {
-        let call = format!(
-            "mount({:?}, {:?}, MS_BIND|MS_REC)",
-            source.display(),
-            target.display()
-        );
-        Error::new(call, err)
-    })
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_bind_recursive(source, target)
+        .and_then(|()| rustix::mount::mount_change(target, private))
+        .map_err(|err| {
+            let call = format!(
+                "mount({:?}, {:?}, MS_BIND|MS_REC)",
+                source.display(),
+                target.display()
+            );
+            Error::new(call, err)
+        })
 }
 
 /// Detaches what is mounted on `target`, with everything below; nothing mounted is success.

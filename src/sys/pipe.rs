@@ -103,6 +103,14 @@ pub fn pending(source: BorrowedFd<'_>) -> u64 {
     rustix::io::ioctl_fionread(source).unwrap_or(0)
 }
 
+/// Whether the pipe with this write end takes no more: all its slots are used.
+pub fn is_full(writer: BorrowedFd<'_>) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(writer, PollFlags::OUT)];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    polled == Ok(0)
+}
+
 /// Whether `fd` is a pipe or FIFO.
 pub fn is_pipe(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)

@@ -75,13 +75,21 @@ pub fn stay_with(process: &Process, signals: &Signals, console: Option<&OwnedFd>
         _raw = Some(Raw::enter(stdin)?);
     }
     let mut reading = console.is_some();
+    // Without it a master whose slave nobody has open reports a hang-up at every poll.
+    let mut slave = console.and_then(open_slave);
+    let mut showing = true;
     loop {
         let mut fds = vec![
             PollFd::new(process, PollFlags::IN),
             PollFd::new(&signals.0, PollFlags::IN),
         ];
         if let Some(console) = console {
-            fds.push(PollFd::new(console, PollFlags::IN));
+            let wanted = if showing {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            };
+            fds.push(PollFd::new(console, wanted));
             if reading {
                 fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
             }
@@ -97,18 +105,30 @@ pub fn stay_with(process: &Process, signals: &Signals, console: Option<&OwnedFd>
         }
         let mut idle = true;
         if let Some(console) = console {
-            if is_ready(2) {
-                idle = !copy(console.as_fd(), io::stdout().as_fd());
+            if is_ready(2) && showing {
+                showing = copy(console.as_fd(), io::stdout().as_fd());
+                idle = !showing;
             }
             if is_ready(3) {
                 reading = copy(stdin, console.as_fd());
             }
         }
-        // Its last words first.
-        if is_ready(0) && idle {
-            return process.wait();
+        // Its last words first: with the last slave closed, what is left is read to its end.
+        if is_ready(0) {
+            drop(slave.take());
+            if idle {
+                return process.wait();
+            }
         }
     }
+}
+
+/// The other side of a terminal's master.
+fn open_slave(master: &OwnedFd) -> Option<OwnedFd> {
+    let flags = rustix::pty::OpenptFlags::RDWR
+        | rustix::pty::OpenptFlags::NOCTTY
+        | rustix::pty::OpenptFlags::CLOEXEC;
+    rustix::pty::ioctl_tiocgptpeer(master, flags).ok()
 }
 
 fn forward(process: &Process, signals: &Signals, console: Option<&OwnedFd>) -> Result<()> {

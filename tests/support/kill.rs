@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::container::use_runtime;
 use crate::lab::Lab;
 
 /// Which of the unit's commands.
@@ -17,6 +18,8 @@ use crate::lab::Lab;
 pub(crate) enum Victim {
     /// `ExecStart=`, which becomes the relay.
     Start,
+    /// crun as it creates the container, once [`arm_runtime`] has been called.
+    Create,
     /// `ExecStopPost=`.
     Cleanup,
 }
@@ -26,6 +29,7 @@ impl Victim {
     fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::Create => "create",
             Self::Cleanup => "cleanup",
         }
     }
@@ -41,6 +45,15 @@ rm "$plan"
 exec strace -D -qq "$option" "$value" "$@"
 "#;
 
+/// crun, which is told the container by the name of its bundle only.
+const RUNTIME: &str = r#"#!/bin/sh
+for word; do
+    [ "$previous" != --bundle ] || exec /run/crash/wrapper create "${word##*/}" /usr/bin/crun "$@"
+    previous=$word
+done
+exec /usr/bin/crun "$@"
+"#;
+
 const DROP_IN: &str = "[Service]
 ExecStart=
 ExecStart=/run/crash/wrapper start %i /usr/bin/wharf start --foreground %i
@@ -52,15 +65,22 @@ ExecStopPost=-/run/crash/wrapper cleanup %i /usr/bin/wharf cleanup %i
 pub(crate) fn arm(lab: &Lab) {
     lab.write("/run/crash/wrapper", WRAPPER);
     lab.write("/run/systemd/system/ctr@.service.d/90-crash.conf", DROP_IN);
-    lab.ok("mkdir -p /run/crash/start /run/crash/cleanup; chmod +x /run/crash/wrapper");
+    lab.ok("cd /run/crash; mkdir -p start create cleanup; chmod +x wrapper");
+}
+
+/// Makes crun the runtime, and one that can be killed.
+pub(crate) fn arm_runtime(lab: &Lab) {
+    lab.write("/run/crash/crun", RUNTIME);
+    lab.ok("chmod +x /run/crash/crun");
+    use_runtime(lab, "/run/crash/crun");
 }
 
 /// Where a process is killed: just before the `nth` call of `call` of its main thread.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Point {
-    /// A system call, or `all`.
+    /// A system call.
     pub(crate) call: String,
-    /// Counted from 1, which is the execve of the program itself for `all`.
+    /// Counted from 1; the first execve is that of the program itself.
     pub(crate) nth: usize,
 }
 
@@ -102,8 +122,8 @@ pub(crate) fn around(calls: &[String], words: &[&str]) -> [Point; 2] {
     [index, index + 1].map(|index| named(calls, index))
 }
 
-/// The call at `index` by its name and how many of that name it makes: the sum of all calls before
-/// it differs from run to run.
+/// The call at `index` by its name and how many of that name it makes. strace counts that way too:
+/// with a set of calls, each of them has a counter of its own.
 fn named(calls: &[String], index: usize) -> Point {
     let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     let mut point = None;
@@ -121,10 +141,6 @@ fn named(calls: &[String], index: usize) -> Point {
 
 /// Every `stride`th call.
 pub(crate) fn every(calls: &[String], stride: usize) -> Vec<Point> {
-    let numbers = (1..=calls.len()).step_by(stride);
-    let point = |nth| Point {
-        call: "all".to_owned(),
-        nth,
-    };
-    numbers.map(point).collect()
+    let indices = (0..calls.len()).step_by(stride);
+    indices.map(|index| named(calls, index)).collect()
 }
