@@ -4,8 +4,8 @@
 //! One line of JSON a run, appended by `cleanup`, oldest first, bounded. It survives reboots. A
 //! torn last line (power cut) is skipped, never an error.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -86,10 +86,14 @@ fn append_line(paths: &Paths, name: &ContainerName, entry: &Entry) -> anyhow::Re
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
     let mut file = OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .mode(0o600)
         .open(&path)?;
+    if is_torn(&mut file)? {
+        line.insert(0, b'\n');
+    }
     file.write_all(&line)?;
     // Rewriting at twice the bound makes the cost of cutting one in a hundred exits.
     let text = sys::fs::read_to_string(&path)?;
@@ -99,6 +103,17 @@ fn append_line(paths: &Paths, name: &ContainerName, entry: &Entry) -> anyhow::Re
         sys::fs::write_atomic(&path, kept.as_bytes(), 0o600, sys::fs::Durability::Disk)?;
     }
     Ok(())
+}
+
+/// Whether the last line has no end, which a power cut does. What is appended to it is lost with it.
+fn is_torn(file: &mut File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last != *b"\n")
 }
 
 /// The newest [`ENTRIES_MAX`] entries, oldest first; none for a container that never ran.
@@ -174,6 +189,8 @@ mod tests {
         assert_eq!(entries.last().unwrap(), &entry(249));
         assert_eq!(entries[0], entry(150));
         assert_eq!(last(&paths, &name).unwrap().unwrap(), entry(249));
+        append(&paths, &name, &entry(250)).unwrap();
+        assert_eq!(last(&paths, &name).unwrap().unwrap(), entry(250));
         assert_eq!(names(&paths).unwrap(), [name]);
     }
 }
