@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Building, installing and checking wharf. `make help` lists the targets.
 
-PREFIX ?= /usr
+# The units and the generator name /usr/bin/wharf, where packages put it.
+PREFIX = /usr
+ifneq ($(PREFIX),/usr)
+$(error PREFIX is /usr and nothing else: systemd's units name /usr/bin/wharf)
+endif
 DESTDIR ?=
 # release or debug: which build `install` takes
 PROFILE ?= release

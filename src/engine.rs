@@ -6,7 +6,6 @@
 //! context that the steps share; it owns nothing that has to be closed.
 
 use crate::paths::Paths;
-use crate::settings::Settings;
 
 mod bundle;
 pub mod command;
@@ -38,18 +37,12 @@ pub mod wait;
 pub struct Engine {
     /// Where everything is.
     pub paths: Paths,
-    /// `wharf.toml`.
-    pub settings: Settings,
 }
 
 impl Engine {
-    /// The engine for these paths, with the settings found there.
-    ///
-    /// # Errors
-    ///
-    /// A settings file that cannot be read.
-    pub fn new(paths: Paths) -> anyhow::Result<Self> {
-        let settings = Settings::load(&paths)?;
-        Ok(Self { paths, settings })
+    /// The engine for these paths. Settings are read by the steps that need them, so that a slip in
+    /// wharf.toml does not keep a container from being cleaned up.
+    pub fn new(paths: Paths) -> Self {
+        Self { paths }
     }
 }

@@ -3,8 +3,9 @@
 //!
 //! The modules form layers; use goes down only, and `tests/layering.rs` says so:
 //!
-//! 1. front ends: [`cli`], [`generator`], [`relay`]
-//! 2. what we do: [`engine`]
+//! 1. front ends: [`cli`], [`generator`]
+//! 2. what we do: [`engine`], and [`relay`], which the engine becomes by exec; it knows of it only
+//!    the command line ([`relay::invocation`])
 //! 3. what we use: [`image`], [`storage`], [`runtime`], [`systemd`], [`journal`], [`state`],
 //!    [`history`]; siblings do not import each other, except image → storage, history → state
 //! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`name`], [`paths`]

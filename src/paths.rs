@@ -101,9 +101,10 @@ impl Paths {
         &self.runtime
     }
 
-    /// Run-time directory and bundle of one container: `/run/wharf/containers/NAME`.
+    /// Run-time directory of one container, which is its bundle: `/run/wharf/bundles/NAME`. Apart
+    /// from `/run/wharf/containers`, where definitions can be.
     pub fn container_runtime(&self, name: &ContainerName) -> PathBuf {
-        self.runtime.join("containers").join(name.as_str())
+        self.runtime.join("bundles").join(name.as_str())
     }
 
     /// What `start` says when it gives up, for `cleanup` to write down: `/run/wharf/failures/NAME`.

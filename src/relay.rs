@@ -8,7 +8,7 @@
 //! ```text
 //! wharf-relay --unit ctr@web.service --identifier web --main FD
 //!             [--stdout FD] [--stderr FD] [--console FD] [--stdin FD]
-//!             [--notify FD --manager ADDRESS] [--stderr-priority 0..7]
+//!             [--notify FD --manager ADDRESS] [--lifeline FD] [--stderr-priority 0..7]
 //! ```
 //!
 //! | option | what the descriptor is |
@@ -17,6 +17,7 @@
 //! | `--stdout`, `--stderr` | read ends of the FIFOs that are the container's descriptors 1 and 2 |
 //! | `--console` | master of the container's pseudo-terminal, instead of the two |
 //! | `--stdin` | write end of the container's standard input, held open |
+//! | `--lifeline` | write end of a pipe ([`crate::sys::lifeline`]), let go once there is a worker |
 //! | `--notify` | bound datagram socket that the container knows as `NOTIFY_SOCKET` |
 //!
 //! All numbers are 3 or more, each given once; every other descriptor is closed. 0, 1 and 2 are
@@ -33,6 +34,7 @@
 //!
 //! Nothing here allocates for what flows through.
 
+pub mod buffer;
 pub mod flow;
 pub mod guard;
 pub mod invocation;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::name::ContainerId;
 use crate::paths::Paths;
@@ -21,6 +22,9 @@ use crate::sys::command::Command;
 
 /// Longest that one call of the runtime may take.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Largest config.json that is read; the biggest that wharf renders are a tenth of it.
+const CONFIG_MAX_BYTES: u64 = 4 << 20;
 
 /// Runtimes looked for on PATH, the preferred one first: crun starts in half of runc's time.
 const CANDIDATES: [&str; 2] = ["crun", "runc"];
@@ -147,6 +151,18 @@ impl Runtime {
         self.root.join(id.as_str()).exists()
     }
 
+    /// Forgets a container whose processes have ended and whose cgroup the caller removes; absent
+    /// is success.
+    ///
+    /// That leaves of `delete` the removal of the runtime's own directory, which needs no program,
+    /// unless there are hooks of the configuration to run.
+    pub fn forget(&self, id: &ContainerId, bundle: &Path) -> anyhow::Result<()> {
+        if has_poststop_hooks(&bundle.join("config.json")) {
+            return self.delete(id);
+        }
+        Ok(sys::fs::remove_tree(&self.root.join(id.as_str()))?)
+    }
+
     /// Kills and forgets the container, whatever state it is in; absent is success.
     pub fn delete(&self, id: &ContainerId) -> anyhow::Result<()> {
         if !self.knows(id) {
@@ -164,7 +180,8 @@ impl Runtime {
         }
     }
 
-    /// Runs a command in the container to its end (`exec`), as root, with a deadline.
+    /// Runs a command in the container to its end (`exec`), as the user of its first process, with a
+    /// deadline.
     pub fn exec(
         &self,
         id: &ContainerId,
@@ -177,6 +194,27 @@ impl Runtime {
         command.deadline(deadline).run()?;
         Ok(())
     }
+}
+
+/// What of config.json says whether `delete` has hooks to run: a precreate hook may add some.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    hooks: Hooks,
+}
+
+#[derive(Default, Deserialize)]
+struct Hooks {
+    #[serde(default)]
+    poststop: Vec<IgnoredAny>,
+}
+
+/// Whether the OCI runtime has hooks to run after the container; a configuration that cannot be
+/// read may have some.
+fn has_poststop_hooks(config: &Path) -> bool {
+    let read = sys::fs::read_limited(config, CONFIG_MAX_BYTES).ok();
+    let config = read.and_then(|bytes| serde_json::from_slice::<Config>(&bytes).ok());
+    config.is_none_or(|config| !config.hooks.poststop.is_empty())
 }
 
 /// One line of the runtime's JSON log.

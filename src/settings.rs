@@ -3,11 +3,11 @@
 //!
 //! Later directories win key by key; see wharf.toml(5). An absent file is all defaults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use serde::Deserialize;
 
+use crate::definition::problem::Problem;
 use crate::paths::Paths;
 use crate::sys;
 
@@ -29,12 +29,13 @@ impl Settings {
     /// # Errors
     ///
     /// A file that is not valid TOML or has an unknown key; the message names file and place.
-    pub fn load(paths: &Paths) -> anyhow::Result<Self> {
+    pub fn load(paths: &Paths) -> Result<Self, Problem> {
         let mut merged = Self::default();
         for dir in paths.definition_dirs() {
             let main = dir.join("wharf.toml");
             let drop_in_dir = dir.join("wharf.toml.d");
-            let drop_ins = sys::fs::list_dir(&drop_in_dir)?;
+            let drop_ins =
+                sys::fs::list_dir(&drop_in_dir).map_err(|err| unreadable(&drop_in_dir, &err))?;
             let drop_ins = drop_ins
                 .iter()
                 .filter(|name| name.as_encoded_bytes().ends_with(b".toml"))
@@ -46,15 +47,63 @@ impl Settings {
         Ok(merged)
     }
 
-    fn merge_file(&mut self, file: &std::path::Path) -> anyhow::Result<()> {
+    fn merge_file(&mut self, file: &Path) -> Result<(), Problem> {
         let text = match sys::fs::read_to_string(file) {
             Err(err) if err.is_absent() => return Ok(()),
-            other => other.with_context(|| format!("reading settings '{}'", file.display()))?,
+            other => other.map_err(|err| unreadable(file, &err))?,
         };
-        let Self { runtime, init } = toml::from_str(&text)
-            .with_context(|| format!("reading settings '{}'", file.display()))?;
+        let Self { runtime, init } = toml::from_str(&text).map_err(|err| {
+            let before = text
+                .get(..err.span().map_or(0, |span| span.start))
+                .unwrap_or_default();
+            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            Problem {
+                line: u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX),
+                column: u32::try_from(column).unwrap_or(u32::MAX),
+                ..Problem::of_file(file, &err.message().replace('\n', " "))
+            }
+        })?;
         self.runtime = runtime.or(self.runtime.take());
         self.init = init.or(self.init.take());
         Ok(())
+    }
+}
+
+fn unreadable(path: &Path, err: &sys::Error) -> Problem {
+    Problem::of_file(path, &format!("cannot be read: {}", err.cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_files_win_and_a_slip_has_a_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::system(dir.path());
+        assert_eq!(Settings::load(&paths).unwrap(), Settings::default());
+        let write = |file: &str, text: &str| {
+            let path = dir.path().join(file);
+            sys::fs::ensure_dir(path.parent().unwrap(), 0o755).unwrap();
+            sys::fs::write_atomic(&path, text.as_bytes(), 0o644, sys::fs::Durability::Memory)
+                .unwrap();
+        };
+        write(
+            "usr/lib/wharf/wharf.toml",
+            "runtime = \"crun\"\ninit = \"tini\"\n",
+        );
+        write("etc/wharf/wharf.toml.d/10.toml", "runtime = \"runc\"\n");
+        let settings = Settings::load(&paths).unwrap();
+        assert_eq!(settings.runtime, Some(PathBuf::from("runc")));
+        assert_eq!(settings.init, Some(PathBuf::from("tini")));
+        write(
+            "etc/wharf/wharf.toml",
+            "runtime = \"crun\"\n  runtme = \"runc\"\n",
+        );
+        let err = Settings::load(&paths).unwrap_err().to_string();
+        assert!(
+            err.contains("etc/wharf/wharf.toml:2:3: unknown field"),
+            "{err}"
+        );
     }
 }

@@ -84,7 +84,7 @@ pub enum ImageRecord {
 /// One phase of a start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phase {
-    /// `load`, `image`, `mount`, `create`, `ready`.
+    /// `load`, `image`, `mount`, `bundle`, `create`, `adopt`.
     pub name: String,
     /// Microseconds.
     pub micros: u64,
@@ -104,6 +104,11 @@ pub fn write(paths: &Paths, record: &RunRecord) -> anyhow::Result<()> {
         sys::fs::Durability::Memory,
     )
     .with_context(|| format!("writing the record of container '{}'", record.name))
+}
+
+/// Whether a container was handed over, be its record readable or not.
+pub fn is_recorded(paths: &Paths, name: &ContainerName) -> bool {
+    record_path(paths, name).symlink_metadata().is_ok()
 }
 
 /// Reads the record; none when there is none, or when another version of wharf wrote it, or when

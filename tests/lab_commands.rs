@@ -4,8 +4,6 @@
 //! One container lives through a table of steps; each step is a shell line with its exact output
 //! and exit status. Times and ids, which differ, are cut by the line itself.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
-
 #[path = "support/lab.rs"]
 mod lab;
 
@@ -66,120 +64,121 @@ fn go_through(lab: &Lab, steps: &[Step]) {
     }
 }
 
+/// Prints the state word of the container `web`.
+const STATE: &str = "wharf inspect web | sed -n 's/^      \"state\": \"\\(.*\\)\",/\\1/p'";
+
 /// Every refusal of the ancestor's (features A17, A19 to A22, A25), and every state word.
+const LIFECYCLE: &[Step] = &[
+    (STATE, 0, "configured"),
+    (
+        "wharf stop web",
+        1,
+        "wharf: container 'web' was never started, there is nothing to stop",
+    ),
+    (
+        "wharf kill web",
+        1,
+        "wharf: container 'web' is not running but configured; 'wharf start web' starts it",
+    ),
+    (
+        "wharf pause web",
+        1,
+        "wharf: container 'web' is not running but configured; 'wharf start web' starts it",
+    ),
+    (
+        "wharf wait web",
+        1,
+        "wharf: container 'web' has never run, there is no exit code to wait for",
+    ),
+    ("wharf start web", 0, ""),
+    ("wharf start web", 0, ""),
+    (STATE, 0, "running"),
+    ("systemctl is-active ctr@web", 0, "active"),
+    ("wharf ps -q", 0, "web"),
+    (
+        "wharf ps | awk '{print $1, $2, $3, $4}'",
+        0,
+        "NAME IMAGE STATE STATUS\nweb /srv/busybox running up",
+    ),
+    ("wharf reload web", 0, ""),
+    ("wharf pause web", 0, ""),
+    (STATE, 0, "paused"),
+    (
+        "systemctl show --value -p FreezerState ctr@web",
+        0,
+        "frozen",
+    ),
+    (
+        "wharf pause web",
+        1,
+        "wharf: container 'web' is paused already",
+    ),
+    (
+        "wharf start web",
+        1,
+        "wharf: container 'web' is paused; 'wharf unpause web' first",
+    ),
+    (
+        "wharf stop web",
+        1,
+        "wharf: container 'web' is paused; 'wharf unpause web' first",
+    ),
+    (
+        "wharf restart web",
+        1,
+        "wharf: container 'web' is paused; 'wharf unpause web' first",
+    ),
+    (
+        "wharf kill web",
+        1,
+        "wharf: container 'web' is paused; 'wharf unpause web' before you kill it",
+    ),
+    (
+        "wharf status web | grep -c 'State: paused: up .* (paused)$'",
+        0,
+        "1",
+    ),
+    ("wharf unpause web", 0, ""),
+    (
+        "wharf unpause web",
+        1,
+        "wharf: container 'web' is not paused but running",
+    ),
+    (
+        "wharf rm web",
+        1,
+        "wharf: container 'web' is running; 'wharf stop web' first",
+    ),
+    (
+        "wharf wait web & sleep 1; wharf kill -s USR1 web; wait $!",
+        3,
+        "3",
+    ),
+    (STATE, 0, "exited"),
+    ("wharf status web >/dev/null", 3, ""),
+    ("wharf wait web", 3, "3"),
+    (
+        "wharf restart web && wharf stop web deaf; systemctl is-active ctr@web",
+        3,
+        "wharf: container 'deaf' was never started, there is nothing to stop\ninactive",
+    ),
+    ("wharf stop web", 0, ""),
+    (
+        "wharf history --json web | grep -o '\"code\": [0-9]*'",
+        0,
+        "\"code\": 3\n\"code\": 0",
+    ),
+    (
+        "wharf rm web",
+        0,
+        "removed what was kept of container 'web'; its definition stays: /etc/wharf/containers/web.toml",
+    ),
+    (STATE, 0, "configured"),
+];
+
 fn lifecycle(suite: Suite) {
     let lab = prepared(suite);
-    let state = "wharf inspect web | sed -n 's/^      \"state\": \"\\(.*\\)\",/\\1/p'";
-    go_through(
-        &lab,
-        &[
-            (state, 0, "configured"),
-            (
-                "wharf stop web",
-                1,
-                "wharf: container 'web' was never started, there is nothing to stop",
-            ),
-            (
-                "wharf kill web",
-                1,
-                "wharf: container 'web' is not running but configured; 'wharf start web' starts it",
-            ),
-            (
-                "wharf pause web",
-                1,
-                "wharf: container 'web' is not running but configured; 'wharf start web' starts it",
-            ),
-            (
-                "wharf wait web",
-                1,
-                "wharf: container 'web' has never run, there is no exit code to wait for",
-            ),
-            ("wharf start web", 0, ""),
-            ("wharf start web", 0, ""),
-            (state, 0, "running"),
-            ("systemctl is-active ctr@web", 0, "active"),
-            ("wharf ps -q", 0, "web"),
-            (
-                "wharf ps | awk '{print $1, $2, $3, $4}'",
-                0,
-                "NAME IMAGE STATE STATUS\nweb /srv/busybox running up",
-            ),
-            ("wharf reload web", 0, ""),
-            ("wharf pause web", 0, ""),
-            (state, 0, "paused"),
-            (
-                "systemctl show --value -p FreezerState ctr@web",
-                0,
-                "frozen",
-            ),
-            (
-                "wharf pause web",
-                1,
-                "wharf: container 'web' is paused already",
-            ),
-            (
-                "wharf start web",
-                1,
-                "wharf: container 'web' is paused; 'wharf unpause web' first",
-            ),
-            (
-                "wharf stop web",
-                1,
-                "wharf: container 'web' is paused; 'wharf unpause web' first",
-            ),
-            (
-                "wharf restart web",
-                1,
-                "wharf: container 'web' is paused; 'wharf unpause web' first",
-            ),
-            (
-                "wharf kill web",
-                1,
-                "wharf: container 'web' is paused; 'wharf unpause web' before you kill it",
-            ),
-            (
-                "wharf status web | grep -c 'State: paused: up .* (paused)$'",
-                0,
-                "1",
-            ),
-            ("wharf unpause web", 0, ""),
-            (
-                "wharf unpause web",
-                1,
-                "wharf: container 'web' is not paused but running",
-            ),
-            (
-                "wharf rm web",
-                1,
-                "wharf: container 'web' is running; 'wharf stop web' first",
-            ),
-            (
-                "wharf wait web & sleep 1; wharf kill -s USR1 web; wait $!",
-                3,
-                "3",
-            ),
-            (state, 0, "exited"),
-            ("wharf status web >/dev/null", 3, ""),
-            ("wharf wait web", 3, "3"),
-            (
-                "wharf restart web && wharf stop web deaf; systemctl is-active ctr@web",
-                3,
-                "wharf: container 'deaf' was never started, there is nothing to stop\ninactive",
-            ),
-            ("wharf stop web", 0, ""),
-            (
-                "wharf history --json web | grep -o '\"code\": [0-9]*'",
-                0,
-                "\"code\": 3\n\"code\": 0",
-            ),
-            (
-                "wharf rm web",
-                0,
-                "removed what was kept of container 'web'; its definition stays: /etc/wharf/containers/web.toml",
-            ),
-            (state, 0, "configured"),
-        ],
-    );
+    go_through(&lab, LIFECYCLE);
 }
 
 /// Failures are told with the reason, a deaf container is killed, a changed definition is read.

@@ -42,6 +42,11 @@ fn assert_verifies(lab: &Lab, dir: &str, manager: &str, units: &str) {
          systemd-analyze {manager} verify --man=no {units}"
     ));
     let said = format!("{}{}", lab::text(&output.stdout), output.stderr);
+    // The one key that 252 does not have: systemd 254 brought it (units/system/ctr@.service).
+    let newer = |line: &&str| {
+        lab.suite() == Suite::Bookworm && line.contains("Unknown key name 'DelegateSubgroup'")
+    };
+    let said: String = said.lines().filter(|line| !newer(line)).collect();
     assert!(
         output.status.success() && said.is_empty(),
         "{dir} {units} on {}: {}\n{said}",

@@ -175,7 +175,7 @@ while True:
         break
     if not data:
         break
-    if b'33 77' in seen + data and b'33 77' not in seen:
+    if seen.count(b'\\n') < 2 <= (seen + data).count(b'\\n'):
         os.write(master, b'typed\\n')
     seen += data
 sys.stdout.write(seen.decode().replace('\\r\\n', '\\n'))

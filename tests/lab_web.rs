@@ -113,7 +113,7 @@ fn enable_and_start(lab: &Lab) {
 
 fn logs(lab: &Lab) {
     lab.ok("journalctl --sync");
-    let entry = lab.ok("journalctl -u ctr@web -o json CONTAINER_NAME=web | grep 'GET / '");
+    let entry = lab.ok("journalctl -u ctr@web -o json CONTAINER_NAME=web | grep -m 1 'GET / '");
     let entry: Value = serde_json::from_str(&entry).unwrap();
     for (field, value) in [
         ("SYSLOG_IDENTIFIER", "web"),
@@ -228,8 +228,9 @@ fn stop_and_switch_off(lab: &Lab) {
     // Enabled by the definition instead of by systemctl.
     define(lab, "web", &web_toml("enabled = true"));
     lab.ok("systemctl daemon-reload; systemctl show -p Wants --value multi-user.target | grep -qF ctr@web.service");
-    lab.ok("wharf start web; wharf stop web");
-    let events = lab.ok("wharf events --json | tail -n 2");
+    // A signal that comes before nginx has a handler for it is lost on PID 1.
+    lab.ok(&format!("wharf start web; {FETCH}; wharf stop web"));
+    let events = lab.ok("journalctl --sync; wharf events --json | tail -n 2");
     let events: Vec<Value> = events
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())

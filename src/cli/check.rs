@@ -11,6 +11,7 @@ use crate::definition::problem::Problem;
 use crate::definition::{graph, load};
 use crate::name::ContainerName;
 use crate::paths::Paths;
+use crate::settings::Settings;
 
 /// Check definitions and print what is wrong, with file, line and column
 #[derive(Debug, clap::Args)]
@@ -43,7 +44,8 @@ pub fn run(args: &Args, paths: &Paths) -> anyhow::Result<ExitStatus> {
     let catalogue = Catalogue::scan(paths);
     // All of them are loaded in any case: a cycle goes through containers that were not named.
     let loaded = load_catalogue(&catalogue);
-    let mut problems: Vec<Problem> = Vec::new();
+    // No container starts with settings that cannot be read.
+    let mut problems: Vec<Problem> = Settings::load(paths).err().into_iter().collect();
     let mut checked = Vec::new();
     if args.names.is_empty() {
         problems.extend(catalogue.problems().cloned());

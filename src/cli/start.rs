@@ -45,11 +45,10 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 
 /// Runs one container here, or in its unit when systemd runs us.
 fn foreground(context: &Context, name: &ContainerName) -> anyhow::Result<ExitStatus> {
-    let status = Engine::new(context.paths.clone())
-        .and_then(|engine| start::foreground(&engine, name))
-        .map_err(|err| Exit {
-            status: ExitStatus::Payload(start::exit_status(&err)),
-            message: format!("{err:#}"),
-        })?;
+    let engine = Engine::new(context.paths.clone());
+    let status = start::foreground(&engine, name).map_err(|err| Exit {
+        status: ExitStatus::Payload(start::exit_status(&err)),
+        message: format!("{err:#}"),
+    })?;
     Ok(ExitStatus::Payload(status))
 }

@@ -13,7 +13,7 @@ use crate::name::UnitName;
 /// Longest value: systemd takes lines of 1 MiB, and nobody writes one of more than this.
 const VALUE_MAX_BYTES: usize = 64 << 10;
 
-/// Directives of [Service] that cannot be set, and the key that does it or the reason.
+/// Directives of `[Service]` that cannot be set, and the key that does it or the reason.
 const REFUSED_SERVICE: &[(&str, &str)] = &[
     ("BusName", "the unit is of type notify"),
     ("BusPolicy", "the unit is of type notify"),
@@ -112,7 +112,7 @@ const REFUSED_SERVICE: &[(&str, &str)] = &[
     ("WorkingDirectory", "use working_dir"),
 ];
 
-/// Directives of [Unit] that cannot be set.
+/// Directives of `[Unit]` that cannot be set.
 const REFUSED_UNIT: &[(&str, &str)] = &[
     ("Description", "use description"),
     ("SourcePath", "it names the definition"),
@@ -121,7 +121,7 @@ const REFUSED_UNIT: &[(&str, &str)] = &[
     ("StartLimitInterval", "use restart_window"),
 ];
 
-/// What [Install] may hold; the generator makes links of it.
+/// What `[Install]` may hold; the generator makes links of it.
 const INSTALL: [&str; 3] = ["WantedBy", "RequiredBy", "UpheldBy"];
 
 /// Checks that a directive may be set.

@@ -236,7 +236,7 @@ fn init(start: &Start<'_>) -> anyhow::Result<Option<PathBuf>> {
     if !start.definition.process.init {
         return Ok(None);
     }
-    if let Some(named) = &start.engine.settings.init {
+    if let Some(named) = &start.settings.init {
         let found = sys::command::find_program(named);
         return Ok(Some(found.context("looking for 'init' of wharf.toml")?));
     }

@@ -88,10 +88,7 @@ pub fn changed_at_micros(paths: &Paths, name: &ContainerName) -> anyhow::Result<
     };
     for dir in paths.definition_dirs() {
         let dir = dir.join("containers");
-        // In /run the directory is also where containers run: each start and exit changes it.
-        if !dir.starts_with(paths.runtime()) {
-            look(&dir);
-        }
+        look(&dir);
         let mut drop_ins = vec![dir.join(format!("{EVERY_CONTAINER}.toml.d"))];
         for stem in &stems {
             look(&dir.join(format!("{stem}.toml")));
@@ -166,8 +163,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::system(dir.path());
         let name = "web".parse().unwrap();
-        assert_eq!(changed_at_micros(&paths, &name).unwrap(), 0);
-        write(dir.path(), "run/wharf/containers/other.toml", "");
         assert_eq!(changed_at_micros(&paths, &name).unwrap(), 0);
         for file in ["container.toml.d/x.toml", "web.toml.d/x.toml", "web.toml"] {
             let dir = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::engine::outcome::{Adopted, Outcome, Verdict, judge};
 use crate::engine::{Engine, hooks};
@@ -26,7 +27,9 @@ use crate::journal::event::{self, Event};
 use crate::journal::log;
 use crate::journal::stream::{Header, drain as drain_fifo};
 use crate::name::{ContainerId, ContainerName};
+use crate::paths::Paths;
 use crate::runtime::Runtime;
+use crate::settings::Settings;
 use crate::state::{self, ImageRecord, RunRecord};
 use crate::storage::overlay;
 use crate::sys;
@@ -44,6 +47,14 @@ pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
 
 /// Longest that journald may take to read one of them.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why there is no container, from `start` to `cleanup`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Failure {
+    /// The run that failed.
+    invocation_id: Option<String>,
+    message: String,
+}
 
 /// Errors of the steps, collected.
 #[derive(Debug, Default)]
@@ -101,11 +112,12 @@ pub(crate) fn finish(
 ) -> anyhow::Result<()> {
     let mut errors = Errors::default();
     let record = state::load(&engine.paths, name);
-    verdict.failure = failure(engine, name);
-    if let Some(record) = &record {
+    verdict.failure = failure(engine, name).map(|failure| failure.message);
+    // A record that is damaged was written all the same (hostile-inputs K8).
+    if state::is_recorded(&engine.paths, name) {
         verdict.adopted = Adopted::Payload;
-        verdict.oom_kills = oom_kills(record);
     }
+    verdict.oom_kills = record.as_ref().map_or(0, oom_kills);
     let payload = payload_cgroup(record.as_ref(), name);
     errors.note(kill(payload.as_ref()));
     errors.note(drain(engine, name, record.as_ref()));
@@ -127,8 +139,8 @@ pub(crate) fn finish(
     errors.into_result(name)
 }
 
-/// Takes the container's lock; a holder that does not let go is named by lslocks(8), and is
-/// another start or cleanup of the same container.
+/// Takes the container's lock. Its holder is another start or cleanup of the same container;
+/// whoever waits says for whom.
 ///
 /// # Errors
 ///
@@ -143,47 +155,69 @@ pub(crate) fn lock(engine: &Engine, name: &ContainerName) -> anyhow::Result<sys:
     if record.is_some_and(|record| record.invocation_id.is_none()) && is_running(engine, name) {
         bail!("container '{name}' is running in somebody's shell: end it there");
     }
-    sys::fs::lock(&path).with_context(locking)
+    let waiting = |holder: &str| {
+        let message = format!("waiting for the lock of container '{name}', held by {holder}");
+        tracing::warn!("{message}");
+        if let Ok(Some(notifier)) = Notifier::from_env() {
+            notifier.status(&message).ok();
+        }
+    };
+    sys::fs::lock(&path, waiting).with_context(locking)
 }
 
-/// Removes whatever an earlier run left, from any state. The caller holds the lock.
+/// Writes down how an earlier run ended whose clean-up was killed, and removes what it left, from
+/// any state. The caller holds the lock.
+pub(crate) fn recover(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
+    let mut errors = Errors::default();
+    errors.note(write_missing_entry(engine, name));
+    errors.note(reclaim(engine, name));
+    // Else the next clean-up would take it for its own run's.
+    let failure = engine.paths.container_failure(name);
+    errors.note(sys::fs::remove_file(&failure).map_err(Into::into));
+    errors.into_result(name)
+}
+
+/// Removes whatever a run left, from any state. The caller holds the lock.
 pub(crate) fn reclaim(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
     let record = state::load(&engine.paths, name);
     let payload = payload_cgroup(record.as_ref(), name);
     let mut errors = Errors::default();
     errors.note(kill(payload.as_ref()));
     errors.note(drain(engine, name, record.as_ref()));
-    if let Some(record) = &record {
-        errors.note(write_missing_entry(engine, record));
-    }
     errors.note(forget(engine, name, record.as_ref(), payload.as_ref()));
     errors.note(remove_files(engine, name));
     errors.into_result(name)
 }
 
 /// Writes the history entry of a run whose clean-up was itself killed before it could.
-fn write_missing_entry(engine: &Engine, record: &RunRecord) -> anyhow::Result<()> {
-    let entries = history::load(&engine.paths, &record.name)?;
-    let last = entries
-        .last()
-        .and_then(|entry| entry.invocation_id.as_ref());
-    if record.invocation_id.is_none() || last == record.invocation_id.as_ref() {
+fn write_missing_entry(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
+    let record = state::load(&engine.paths, name);
+    let failure = failure(engine, name);
+    let of_record = record.as_ref().and_then(|r| r.invocation_id.clone());
+    let of_failure = failure.as_ref().and_then(|f| f.invocation_id.clone());
+    let Some(invocation) = of_record.or(of_failure) else {
+        return Ok(());
+    };
+    let last = history::last(&engine.paths, name)?;
+    if last.and_then(|entry| entry.invocation_id).as_ref() == Some(&invocation) {
         return Ok(());
     }
-    let message = "its clean-up was interrupted: the journal of the unit has its exit status";
-    let verdict = Verdict::default();
-    let outcome = Outcome {
-        message: Some(message.to_owned()),
-        ..judge(&Verdict {
-            adopted: Adopted::Payload,
-            ..Verdict::default()
-        })
+    let interrupted = "its clean-up was interrupted: the journal of the unit has its exit status";
+    let verdict = Verdict {
+        adopted: match record {
+            Some(_) => Adopted::Payload,
+            None => Adopted::Engine,
+        },
+        failure: failure.map(|failure| failure.message),
+        ..Verdict::default()
     };
-    history::append(
-        &engine.paths,
-        &record.name,
-        &entry(&verdict, &outcome, Some(record)),
-    )
+    let mut outcome = judge(&verdict);
+    outcome
+        .message
+        .get_or_insert_with(|| interrupted.to_owned());
+    let mut entry = entry(&verdict, &outcome, record.as_ref());
+    entry.invocation_id = Some(invocation);
+    history::append(&engine.paths, name, &entry)
 }
 
 /// Whether the process that the record names still is that process.
@@ -246,16 +280,29 @@ fn forget(
             Some(Runtime::at(record.runtime.clone(), &engine.paths)),
             record.id.clone(),
         ),
-        None => (
-            Runtime::find(&engine.settings, &engine.paths).ok(),
-            container_id(name)?,
-        ),
+        None => (find_runtime(engine), container_id(name)?),
     };
-    let deleted = runtime.map_or(Ok(()), |runtime| runtime.delete(&id));
+    let bundle = engine.paths.container_runtime(name);
+    let deleted = match (runtime, record) {
+        (Some(runtime), Some(_)) => runtime.forget(&id, &bundle),
+        // The start did not get as far as writing down what it had made.
+        (Some(runtime), None) => runtime.delete(&id),
+        (None, _) => Ok(()),
+    };
     if let Some(payload) = payload {
         payload.remove()?;
     }
     deleted
+}
+
+/// The runtime for a container whose start left no record. Settings that cannot be read must not
+/// keep anything from being cleaned up.
+fn find_runtime(engine: &Engine) -> Option<Runtime> {
+    let settings = Settings::load(&engine.paths).unwrap_or_else(|err| {
+        tracing::warn!("{err:#}, ignoring");
+        Settings::default()
+    });
+    Runtime::find(&settings, &engine.paths).ok()
 }
 
 /// The container's id on this machine.
@@ -271,9 +318,33 @@ fn remove_files(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
     ephemeral
 }
 
+/// Writes down why there is no container, for `cleanup`.
+pub(crate) fn write_failure(
+    paths: &Paths,
+    name: &ContainerName,
+    message: &str,
+) -> anyhow::Result<()> {
+    let path = paths.container_failure(name);
+    if let Some(dir) = path.parent() {
+        sys::fs::ensure_dir(dir, 0o700)?;
+    }
+    let failure = Failure {
+        invocation_id: std::env::var("INVOCATION_ID").ok(),
+        message: message.to_owned(),
+    };
+    let json = serde_json::to_vec(&failure)?;
+    Ok(sys::fs::write_atomic(
+        &path,
+        &json,
+        0o600,
+        sys::fs::Durability::Memory,
+    )?)
+}
+
 /// What `start` wrote down when it gave up.
-fn failure(engine: &Engine, name: &ContainerName) -> Option<String> {
-    sys::fs::read_to_string(&engine.paths.container_failure(name)).ok()
+fn failure(engine: &Engine, name: &ContainerName) -> Option<Failure> {
+    let text = sys::fs::read_to_string(&engine.paths.container_failure(name)).ok()?;
+    serde_json::from_str(&text).ok()
 }
 
 fn oom_kills(record: &RunRecord) -> u64 {

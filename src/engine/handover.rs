@@ -20,11 +20,15 @@ use crate::relay::invocation::{Invocation, Notify};
 use crate::state::{self, RunRecord};
 use crate::storage::overlay::Rootfs;
 use crate::sys;
+use crate::sys::lifeline::Lifeline;
 use crate::sys::process::Process;
 use crate::systemd::notify::{Notifier, State};
 
 /// Longest that systemd may take to read what we send.
 const BARRIER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why a container ended that was killed together with its start.
+const KILLED: &str = "'wharf start' was killed before it was done";
 
 /// Where the relay is installed; packagers can build for another directory.
 const LIBEXEC_DIR: &str = match option_env!("WHARF_LIBEXECDIR") {
@@ -47,6 +51,7 @@ pub(crate) fn hand_over(
     drop(rootfs);
     start.stopwatch.lap("create");
     let main = Process::open(pid).context("taking hold of the container's init")?;
+    let lifeline = lifeline(&start)?;
     adopt(notifier, pid)?;
     start.stopwatch.lap("adopt");
     let notify = start.definition.lifecycle.notify;
@@ -65,7 +70,28 @@ pub(crate) fn hand_over(
     let message = format!("Container '{name}' started");
     log::event(Event::Started, &name, &message, &exit::identity(&record));
     drop(lock);
-    become_relay(&record, bundle, ends, main, notifier)
+    let relay = Relay {
+        ends,
+        main,
+        lifeline,
+    };
+    relay.take_over(&record, bundle, notifier)
+}
+
+/// From `MAINPID=` to a working relay nobody would notice that this process was killed: systemd
+/// waits for the container's init, which would wait for `crun start` for ever. Whoever holds the
+/// lifeline's other end then writes down why, and kills the container.
+fn lifeline(start: &Start<'_>) -> anyhow::Result<Lifeline> {
+    let paths = &start.engine.paths;
+    let name = &start.definition.name;
+    let lifeline = Lifeline::attach(|| {
+        // Not being able to say why is no reason to leave a container that nobody relays.
+        exit::write_failure(paths, name, KILLED).ok();
+        let message = format!("Container '{name}' was not started: {KILLED}");
+        log::event(Event::EngineFailed, name, &message, &[]);
+        start.payload.kill(Duration::ZERO).ok();
+    });
+    lifeline.context("watching over the start")
 }
 
 /// Step 8: makes the container's init the unit's main process.
@@ -116,35 +142,50 @@ pub(crate) fn write_record(
     Ok(record)
 }
 
-/// Step 10. With nothing to move, no process of ours remains.
-fn become_relay(
-    record: &RunRecord,
-    bundle: Bundle,
+/// What the relay needs of the start.
+#[derive(Debug)]
+struct Relay {
     ends: RelayEnds,
     main: Process,
-    notifier: &Notifier,
-) -> anyhow::Result<u8> {
-    let console = match &ends.console {
-        Some(listener) => Some(sys::console::receive(listener)?),
-        None => None,
-    };
-    let is_idle = ends.stdout.is_none() && console.is_none() && ends.stdin.is_none();
-    if is_idle && bundle.notify.is_none() {
-        return Ok(0);
+    lifeline: Lifeline,
+}
+
+impl Relay {
+    /// Step 10. With nothing to move, no process of ours remains.
+    fn take_over(
+        self,
+        record: &RunRecord,
+        bundle: Bundle,
+        notifier: &Notifier,
+    ) -> anyhow::Result<u8> {
+        let Self {
+            ends,
+            main,
+            lifeline,
+        } = self;
+        let console = match &ends.console {
+            Some(listener) => Some(sys::console::receive(listener)?),
+            None => None,
+        };
+        let is_idle = ends.stdout.is_none() && console.is_none() && ends.stdin.is_none();
+        if is_idle && bundle.notify.is_none() {
+            return Ok(0);
+        }
+        let invocation = Invocation {
+            unit: record.name.unit().as_str().to_owned(),
+            identifier: bundle.identifier,
+            main: main.into_fd(),
+            stdout: ends.stdout,
+            stderr: ends.stderr,
+            console,
+            stdin: ends.stdin,
+            notify: bundle.notify.map(|socket| Notify {
+                socket,
+                manager: notifier.address().to_owned(),
+            }),
+            lifeline: Some(lifeline),
+            stderr_priority: bundle.stderr_priority,
+        };
+        Err(invocation.exec(&Path::new(LIBEXEC_DIR).join("wharf-relay")))
     }
-    let invocation = Invocation {
-        unit: record.name.unit().as_str().to_owned(),
-        identifier: bundle.identifier,
-        main: main.into_fd(),
-        stdout: ends.stdout,
-        stderr: ends.stderr,
-        console,
-        stdin: ends.stdin,
-        notify: bundle.notify.map(|socket| Notify {
-            socket,
-            manager: notifier.address().to_owned(),
-        }),
-        stderr_priority: bundle.stderr_priority,
-    };
-    Err(invocation.exec(&Path::new(LIBEXEC_DIR).join("wharf-relay")))
 }

@@ -18,7 +18,7 @@ use crate::runtime::Stdio;
 use crate::storage::overlay::Rootfs;
 use crate::sys;
 use crate::sys::process::{Ended, Process};
-use crate::sys::terminal::{Signals, stay_with};
+use crate::sys::terminal::{Signals, resize, stay_with};
 
 /// Runs the container to its end. The caller holds its lock.
 pub(crate) fn stay(start: Start<'_>, bundle: &Bundle, rootfs: Rootfs) -> anyhow::Result<u8> {
@@ -59,6 +59,8 @@ fn run(start: Start<'_>, bundle: &Bundle, rootfs: Rootfs) -> anyhow::Result<Ende
     drop(rootfs);
     let process = Process::open(pid).context("taking hold of the container's init")?;
     let console = listener.as_ref().map(sys::console::receive).transpose()?;
+    // Before the program asks for it.
+    console.iter().for_each(resize);
     let (id, runtime) = (start.id.clone(), start.runtime.clone());
     write_record(start, bundle, pid)?;
     runtime.start(&id, &bundle.dir)?;

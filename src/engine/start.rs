@@ -14,7 +14,7 @@
 //!
 //! When a step fails, its error goes to `STATUS=`, to the journal and to the exit history, and
 //! [`exit::reclaim`] removes whatever the steps before it made. Without a service manager
-//! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`](super::shell)'s.
+//! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`]'s.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -22,8 +22,8 @@ use std::time::Instant;
 use anyhow::Context as _;
 
 use crate::definition::load;
-use crate::definition::{Definition, Propagation, Root as RootSource};
-use crate::engine::bundle;
+use crate::definition::{Definition, Propagation, PullPolicy, Root as RootSource};
+use crate::engine::bundle::{self, Bundle};
 use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
@@ -31,7 +31,9 @@ use crate::image::store::Store;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
+use crate::paths::Scope;
 use crate::runtime::Runtime;
+use crate::settings::Settings;
 use crate::state::{self, ImageRecord, Phase};
 use crate::storage::overlay::{self, Rootfs, Upper};
 use crate::sys;
@@ -41,6 +43,9 @@ use crate::systemd::notify::Notifier;
 
 /// Exit status of a start that wharf could not make; 126 and 127 as in a shell.
 pub const EXIT_ENGINE: u8 = 125;
+
+/// Name of our own cgroup below the unit's, as in `DelegateSubgroup=` of ctr@.service.
+const ENGINE: &str = "engine";
 
 /// Time stamps of the phases.
 #[derive(Debug)]
@@ -77,6 +82,7 @@ impl Stopwatch {
 pub(crate) struct Start<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) definition: Definition,
+    pub(crate) settings: Settings,
     pub(crate) id: ContainerId,
     pub(crate) runtime: Runtime,
     /// The payload's cgroup, below the unit's or below the one of a person's shell.
@@ -109,16 +115,8 @@ pub fn foreground(engine: &Engine, name: &ContainerName) -> anyhow::Result<u8> {
 fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &anyhow::Error) {
     let message = format!("{err:#}");
     // First, because killing the payload, once it is the main process, ends this process too.
-    let path = engine.paths.container_failure(name);
-    let written = path
-        .parent()
-        .map_or(Ok(()), |dir| sys::fs::ensure_dir(dir, 0o700))
-        .and_then(|()| {
-            let memory = sys::fs::Durability::Memory;
-            sys::fs::write_atomic(&path, message.as_bytes(), 0o600, memory)
-        });
-    if let Err(err) = written {
-        tracing::warn!("writing why the start failed, ignoring: {err}");
+    if let Err(err) = exit::write_failure(&engine.paths, name, &message) {
+        tracing::warn!("writing why the start failed, ignoring: {err:#}");
     }
     if let Err(err) = notifier.status(&message) {
         tracing::warn!("{err:#}, ignoring");
@@ -147,6 +145,12 @@ pub fn exit_status(err: &anyhow::Error) -> u8 {
 }
 
 fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> anyhow::Result<u8> {
+    if engine.paths.scope() == Scope::User {
+        anyhow::bail!(
+            "containers of a user manager cannot run yet: define '{name}' below /etc/wharf and use \
+             the system manager"
+        );
+    }
     let mut stopwatch = Stopwatch::start();
     let definition = load::load(&engine.paths, name)?;
     let lock = exit::lock(engine, name)?;
@@ -156,24 +160,50 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     if notifier.is_none() && of_unit && exit::is_running(engine, name) {
         anyhow::bail!("container '{name}' is running: stop it with 'wharf stop {name}'");
     }
-    exit::reclaim(engine, name).context("reclaiming what an earlier run left")?;
-    if notifier.is_some() {
-        note_stale_unit(engine, &definition);
-    }
+    exit::recover(engine, name).context("reclaiming what an earlier run left")?;
     stopwatch.lap("load");
+    match notifier {
+        Some(notifier) => {
+            note_stale_unit(engine, &definition);
+            let (start, bundle, rootfs) = prepare(engine, definition, stopwatch, Some(notifier))?;
+            handover::hand_over(start, bundle, rootfs, notifier, lock)
+        }
+        // The lock is held until the container has ended.
+        None => match prepare(engine, definition, stopwatch, None) {
+            Ok((start, bundle, rootfs)) => shell::stay(start, &bundle, rootfs),
+            Err(err) => {
+                // With a service manager `give_up` does so.
+                exit::reclaim(engine, name).unwrap_or_else(|err| {
+                    tracing::warn!("{err:#}, ignoring; the next start tries again");
+                });
+                Err(err)
+            }
+        },
+    }
+}
+
+/// Steps 2 to 6.
+fn prepare<'a>(
+    engine: &'a Engine,
+    definition: Definition,
+    mut stopwatch: Stopwatch,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<(Start<'a>, Bundle, Rootfs)> {
+    let settings = Settings::load(&engine.paths)?;
     let (layers, image) = resolve_image(engine, &definition)?;
     stopwatch.lap("image");
-    let (payload, cgroup_namespace) = enter_cgroup(name, notifier)?;
+    let (payload, cgroup_namespace) = enter_cgroup(&definition.name, notifier)?;
     let mut start = Start {
         engine,
-        id: exit::container_id(name)?,
-        runtime: Runtime::find(&engine.settings, &engine.paths)?,
+        id: exit::container_id(&definition.name)?,
+        runtime: Runtime::find(&settings, &engine.paths)?,
         payload,
         cgroup_namespace,
         // A terminal may run in a unit of its own, whose id is not the container's.
         invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
         image: record_of(&definition, image.as_ref()),
         definition,
+        settings,
         stopwatch,
     };
     let rootfs = mount_rootfs(&start, &layers)?;
@@ -182,11 +212,7 @@ fn run(engine: &Engine, name: &ContainerName, notifier: Option<&Notifier>) -> an
     let config = image.map(|image| image.config).unwrap_or_default();
     let bundle = bundle::prepare(&start, &rootfs, &config)?;
     start.stopwatch.lap("bundle");
-    // The lock is held until the container runs, and in a person's shell until it has ended.
-    match notifier {
-        Some(notifier) => handover::hand_over(start, bundle, rootfs, notifier, lock),
-        None => shell::stay(start, &bundle, rootfs),
-    }
+    Ok((start, bundle, rootfs))
 }
 
 /// Says so when systemd has not read the definition since it was changed: limits, restart policy
@@ -202,12 +228,18 @@ fn note_stale_unit(engine: &Engine, definition: &Definition) {
         .iter()
         .filter_map(|path| changed(path))
         .max();
-    // Equal where both were written within one tick of the kernel's clock.
-    if read.is_none() || newest > read {
+    let name = &definition.name;
+    if read.is_none() && name.instance().is_some() {
         log::note(&format!(
-            "The definition of container '{}' changed after systemd read it: its limits and restart \
-             policy are those of before, until 'systemctl daemon-reload'",
-            definition.name
+            "The instance '{name}' has no file of its own, so the generator does not know it: limits \
+             and restart policy of its definition do not apply. 'mkdir -p \
+             /etc/wharf/containers/{name}.toml.d && systemctl daemon-reload' makes it known"
+        ));
+    } else if read.is_none() || newest > read {
+        // Equal where both were written within one tick of the kernel's clock.
+        log::note(&format!(
+            "The definition of container '{name}' changed after systemd read it: its limits and \
+             restart policy are those of before, until 'systemctl daemon-reload'"
         ));
     }
 }
@@ -219,6 +251,13 @@ fn resolve_image(
 ) -> anyhow::Result<(Vec<PathBuf>, Option<Image>)> {
     match &definition.root {
         RootSource::Image(reference) => {
+            match definition.pull_policy {
+                PullPolicy::Missing | PullPolicy::Never => {}
+                PullPolicy::Always | PullPolicy::Newer => log::note(
+                    "wharf does not pull images yet: 'pull_policy' is ignored, and the image in \
+                     the store is used",
+                ),
+            }
             let image = Store::open(&engine.paths)?.resolve(reference)?;
             Ok((image.layers.clone(), Some(image)))
         }
@@ -236,9 +275,8 @@ fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
     }
 }
 
-/// Step 3. The cgroup namespace is made before the move, so that its root is the unit's cgroup:
-/// the container then finds the unit's limits, those that `systemctl set-property` changes, at
-/// the root of its /sys/fs/cgroup.
+/// Step 3. The root of the cgroup namespace is the unit's cgroup: the container then finds the
+/// unit's limits, those that `systemctl set-property` changes, at the root of its /sys/fs/cgroup.
 fn enter_cgroup(
     name: &ContainerName,
     notifier: Option<&Notifier>,
@@ -249,10 +287,14 @@ fn enter_cgroup(
         let payload = own.child(&format!("wharf-{name}"));
         return Ok((payload, CgroupNamespace::New));
     }
+    // No inner processes: from systemd 254 on, DelegateSubgroup= has put us where we belong.
+    if let Some(unit) = own.parent().filter(|_| own.name() == ENGINE) {
+        unit.enter_namespace()?;
+        return Ok((unit.child(exit::PAYLOAD), CgroupNamespace::Inherited));
+    }
     sys::mount::unshare_cgroup()?;
-    let engine = own.child("engine");
+    let engine = own.child(ENGINE);
     engine.ensure()?;
-    // No inner processes: DelegateSubgroup= would do this, from systemd 254 on.
     engine
         .enter()
         .context("moving to the engine's control group")?;

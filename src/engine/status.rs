@@ -2,7 +2,7 @@
 //! The state of a container, derived, never stored.
 //!
 //! The unit's state, the payload's cgroup and the exit history together make one of libpod's seven
-//! states. [`derive`] is the only place that knows how; `ps`, `status`, `inspect` and the
+//! states. [`derive()`] is the only place that knows how; `ps`, `status`, `inspect` and the
 //! commands' refusals all ask it, so they cannot disagree.
 
 use std::fmt;

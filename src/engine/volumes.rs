@@ -16,6 +16,7 @@ use crate::engine::spec::mounts::Bind;
 use crate::paths::Paths;
 use crate::storage::overlay::Upper;
 use crate::storage::volume;
+use crate::sys;
 use crate::sys::root::Root;
 
 /// What volumes are resolved against.
@@ -114,9 +115,21 @@ fn make_mount_points(site: &Site<'_>, binds: &[Bind]) -> anyhow::Result<()> {
             .any(|bind| bind.target == *target && !bind.source.is_dir());
         let made = match is_file {
             true => site.root.ensure_file(path),
-            false => site.root.ensure_dir(path, 0o755).map(drop),
+            false => ensure_dir(site, path),
         };
         made.with_context(|| format!("making the mount point '{target}' in the container"))?;
     }
     Ok(())
+}
+
+/// Makes a directory to mount on. runc 1.1 gives a tmpfs the mode of what it is mounted on,
+/// whatever `mode=` says: one that is made for it has that mode.
+fn ensure_dir(site: &Site<'_>, path: &Path) -> sys::Result<()> {
+    let tmpfs = &site.definition.storage.tmpfs;
+    let tmpfs = tmpfs.iter().find(|entry| Path::new(&entry.target) == path);
+    if let Some(parent) = path.parent() {
+        site.root.ensure_dir(parent, 0o755)?;
+    }
+    let mode = tmpfs.map_or(0o755, |entry| entry.mode);
+    site.root.ensure_dir(path, mode).map(drop)
 }

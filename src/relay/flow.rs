@@ -21,14 +21,15 @@ use crate::sys;
 use crate::sys::handover;
 use crate::sys::pipe::{self, Moved};
 
+use super::buffer::Buffer;
 use super::lines::Lines;
 use super::report::{self, Entry};
 
 /// Most that one splice moves, so that the other flows get their turn: 1 MiB.
 const SPLICE_MAX_BYTES: usize = 1 << 20;
 
-/// What is read at once where bytes must be looked at or dropped.
-const BUFFER_BYTES: usize = 4096;
+/// What is dropped at once.
+const DISCARD_BYTES: usize = 4096;
 
 /// How often bytes are dropped in a row before the other flows get their turn.
 const DISCARDS_MAX: usize = 16;
@@ -68,8 +69,8 @@ enum Sink {
     Open {
         stream: OwnedFd,
         since: Instant,
-        /// Whether it had no room last time.
-        full: bool,
+        /// Set while it has no room.
+        full: Option<Full>,
         /// What journald had not read after the last write.
         unread: u64,
     },
@@ -77,6 +78,18 @@ enum Sink {
         since: Instant,
         next: Instant,
     },
+}
+
+/// A stream that has no room.
+///
+/// journald may be slow, and then the container waits. It may also have been stopped: systemd 254
+/// and later keep its streams open all the same, for a journald to come.
+#[derive(Debug, Clone, Copy)]
+struct Full {
+    /// When to look whether anybody is there to read.
+    look: Instant,
+    /// Whether nobody was at the last look.
+    deserted: bool,
 }
 
 /// What poll(2) is to look for.
@@ -203,15 +216,20 @@ impl<'a> Flow<'a> {
             Some(_) | None => Some(self.source.as_fd()),
         };
         match &self.sink {
-            Sink::Open { stream, full, .. } => Interest {
-                source: source.filter(|_| !full),
-                sink: Some((
-                    stream.as_fd(),
-                    match full {
-                        true => PollFlags::OUT,
-                        false => PollFlags::empty(),
-                    },
-                )),
+            Sink::Open {
+                stream,
+                full: Some(full),
+                ..
+            } => Interest {
+                source: full.deserted.then(|| self.source.as_fd()),
+                sink: Some((stream.as_fd(), PollFlags::OUT)),
+                at: Some(full.look),
+            },
+            Sink::Open {
+                stream, full: None, ..
+            } => Interest {
+                source,
+                sink: Some((stream.as_fd(), PollFlags::empty())),
                 at: (!self.lost.is_nothing()).then_some(now + PAUSE_MAX),
             },
             Sink::Away { since, next } => {
@@ -238,7 +256,11 @@ impl<'a> Flow<'a> {
         match &mut self.sink {
             Sink::Open { full, .. } => {
                 if found.sink.contains(PollFlags::OUT) {
-                    *full = false;
+                    *full = None;
+                }
+                if let Some(full) = full.as_mut().filter(|full| now >= full.look) {
+                    full.deserted = !report::is_heard();
+                    full.look = now + GRACE;
                 }
                 if found.sink.intersects(gone) {
                     self.lose_sink(now);
@@ -252,7 +274,11 @@ impl<'a> Flow<'a> {
         }
         let ready = found.source || !self.buffer.is_empty();
         match &self.sink {
-            Sink::Open { full: false, .. } if ready => self.pump(found, now),
+            Sink::Open { full: None, .. } if ready => self.pump(found, now),
+            Sink::Open {
+                full: Some(Full { deserted: true, .. }),
+                ..
+            } if found.source => self.discard(),
             Sink::Away { since, .. } if found.source && now >= *since + GRACE => self.discard(),
             Sink::Open { .. } | Sink::Away { .. } => {}
         }
@@ -287,7 +313,10 @@ impl<'a> Flow<'a> {
             Moved::Empty => {}
             Moved::Blocked => {
                 if let Sink::Open { full, .. } = &mut self.sink {
-                    *full = true;
+                    *full = Some(Full {
+                        look: now + GRACE,
+                        deserted: false,
+                    });
                 }
             }
             // With a hold there is no end, only a program that closed its output for a while.
@@ -348,7 +377,7 @@ impl<'a> Flow<'a> {
     }
 
     fn discard(&mut self) {
-        let mut bytes = [0; BUFFER_BYTES];
+        let mut bytes = [0; DISCARD_BYTES];
         for _ in 0..DISCARDS_MAX {
             match rustix::io::read(&self.source, &mut bytes) {
                 Ok(0) => {
@@ -371,7 +400,7 @@ impl<'a> Flow<'a> {
 
     /// Says what was lost, once the journal is there to be told.
     fn report(&mut self) {
-        if self.lost.is_nothing() || matches!(self.sink, Sink::Away { .. }) {
+        if self.lost.is_nothing() || !matches!(self.sink, Sink::Open { full: None, .. }) {
             return;
         }
         let entry = Entry::Lost {
@@ -390,7 +419,7 @@ impl Sink {
         Self::Open {
             stream,
             since: now,
-            full: false,
+            full: None,
             unread: 0,
         }
     }
@@ -434,128 +463,9 @@ fn open_console(master: BorrowedFd<'_>) -> sys::Result<OwnedFd> {
     Ok(slave)
 }
 
-/// Bytes that were read and not yet written.
-///
-/// Room for them is made at the first use: most flows never have one, and two pages in each of two
-/// processes are a good part of what the relay takes.
-#[derive(Debug, Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// A CR was the last byte read; it counts only if no LF follows.
-    carriage_return: bool,
-}
-
-impl Buffer {
-    fn is_empty(&self) -> bool {
-        self.start >= self.end
-    }
-
-    /// Writes what is left, or else what one read from `source` brings.
-    fn pump(&mut self, source: Option<BorrowedFd<'_>>, sink: BorrowedFd<'_>, kind: Kind) -> Moved {
-        if self.is_empty() {
-            let Some(source) = source else {
-                return Moved::Empty;
-            };
-            match self.fill(source, kind) {
-                Ok(0) | Err(Errno::IO) => return Moved::End,
-                Ok(_) => {}
-                Err(Errno::AGAIN | Errno::INTR) => return Moved::Empty,
-                Err(errno) => return Moved::Failed(errno),
-            }
-        }
-        let rest = self.bytes.get(self.start..self.end).unwrap_or_default();
-        if rest.is_empty() {
-            return Moved::Empty;
-        }
-        match rustix::io::write(sink, rest) {
-            Ok(count) => {
-                self.start += count;
-                Moved::Bytes(count)
-            }
-            Err(Errno::AGAIN) => Moved::Blocked,
-            Err(Errno::INTR) => Moved::Empty,
-            Err(_) => Moved::SinkGone,
-        }
-    }
-
-    /// Reads once, and returns how many bytes were read.
-    fn fill(&mut self, source: BorrowedFd<'_>, kind: Kind) -> rustix::io::Result<usize> {
-        self.bytes.resize(BUFFER_BYTES, 0);
-        let kept = usize::from(self.carriage_return);
-        if let (true, Some(first)) = (self.carriage_return, self.bytes.first_mut()) {
-            *first = b'\r';
-        }
-        let space = self.bytes.get_mut(kept..).unwrap_or_default();
-        let count = rustix::io::read(source, space)?;
-        self.start = 0;
-        self.end = kept + count;
-        if kind == Kind::Console {
-            self.fold_line_ends();
-        }
-        Ok(count)
-    }
-
-    /// Turns CR LF into LF in place; a CR at the end waits for what follows it.
-    fn fold_line_ends(&mut self) {
-        let mut written = 0;
-        self.carriage_return = false;
-        for read in 0..self.end {
-            let Some(&byte) = self.bytes.get(read) else {
-                break;
-            };
-            if byte == b'\r' && read + 1 == self.end {
-                self.carriage_return = true;
-                break;
-            }
-            if byte == b'\r' && self.bytes.get(read + 1) == Some(&b'\n') {
-                continue;
-            }
-            if let Some(slot) = self.bytes.get_mut(written) {
-                *slot = byte;
-            }
-            written += 1;
-        }
-        self.end = written;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// What comes out of a copy of `chunks`, each read at once.
-    fn copied(chunks: &[&[u8]], kind: Kind) -> Vec<u8> {
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let (sink, journal) = rustix::pipe::pipe().unwrap();
-        let (mut buffer, mut out) = (Buffer::default(), vec![0; 100]);
-        for chunk in chunks {
-            rustix::io::write(&writer, chunk).unwrap();
-            buffer.pump(Some(reader.as_fd()), journal.as_fd(), kind);
-            assert!(buffer.is_empty());
-        }
-        drop(writer);
-        let end = buffer.pump(Some(reader.as_fd()), journal.as_fd(), kind);
-        assert_eq!(end, Moved::End);
-        drop(journal);
-        let count = rustix::io::read(&sink, &mut out).unwrap();
-        out.truncate(count);
-        out
-    }
-
-    #[test]
-    fn line_ends_of_a_terminal_are_folded() {
-        for (chunks, expected) in [
-            (&[b"a\r\nb\r\n" as &[u8]] as &[&[u8]], b"a\nb\n" as &[u8]),
-            (&[b"a\r", b"\nb"], b"a\nb"),
-            (&[b"a\r", b"b\r\r\n"], b"a\rb\r\n"),
-            (&[b"\r\n", b"\0\xff"], b"\n\0\xff"),
-        ] {
-            assert_eq!(copied(chunks, Kind::Console), expected, "{chunks:?}");
-            assert_eq!(copied(chunks, Kind::Fifo), chunks.concat(), "{chunks:?}");
-        }
-    }
 
     #[test]
     fn what_is_dropped_is_counted() {

@@ -15,6 +15,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::journal::stream::Header;
 use crate::sys::handover::{self, Half};
+use crate::sys::lifeline::Lifeline;
 use crate::sys::socket::Address;
 
 use super::flow::{Flow, Kind};
@@ -60,6 +61,7 @@ fn guard(invocation: Invocation) -> anyhow::Result<()> {
         // Owning it is all there is to do.
         stdin: _stdin,
         notify,
+        lifeline,
         stderr_priority,
     } = invocation;
     let header = |priority| Header {
@@ -87,19 +89,28 @@ fn guard(invocation: Invocation) -> anyhow::Result<()> {
         ],
         proxy,
     };
-    keep_working(&mut worker, &unit)
+    keep_working(&mut worker, &unit, lifeline)
 }
 
 /// Returns in the worker when its work is done, and in the guard when there is no work left.
-fn keep_working(worker: &mut Worker<'_>, unit: &str) -> anyhow::Result<()> {
+fn keep_working(
+    worker: &mut Worker<'_>,
+    unit: &str,
+    mut lifeline: Option<Lifeline>,
+) -> anyhow::Result<()> {
     loop {
         let started = Instant::now();
         let child = match handover::split() {
             Ok(Half::Child) => {
+                // Either half may be killed before the other comes to say that all is well.
+                drop(lifeline);
                 rustix::thread::set_name(c"wharf-relay").ok();
                 return worker.run().context("relaying");
             }
-            Ok(Half::Parent(child)) => child,
+            Ok(Half::Parent(child)) => {
+                drop(lifeline.take());
+                child
+            }
             // No process to be had, perhaps because the container holds all that the unit may
             // have: later, then.
             Err(_) if is_over(&worker.main, PAUSE) => return Ok(()),

@@ -5,15 +5,16 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::sys;
-use crate::sys::{handover, pipe};
+use crate::sys::handover::{self, Taken};
+use crate::sys::lifeline::Lifeline;
+use crate::sys::pipe;
 
 /// What the relay is to do, and the descriptors to do it with.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Invocation {
     pub stdin: Option<OwnedFd>,
     /// The socket on which the container notifies, and where to pass it on.
     pub notify: Option<Notify>,
+    /// Held until the relay works: should it be killed before, the container is.
+    pub lifeline: Option<Lifeline>,
     /// Priority of standard error's lines, 0 to 7.
     pub stderr_priority: u8,
 }
@@ -74,6 +77,7 @@ impl Invocation {
             ("--console", self.console.as_ref()),
             ("--stdin", self.stdin.as_ref()),
             ("--notify", socket),
+            ("--lifeline", self.lifeline.as_ref().map(Lifeline::as_fd)),
         ];
         for (option, fd) in descriptors {
             if let Some(fd) = fd {
@@ -91,14 +95,14 @@ impl Invocation {
     /// Reads the command line, takes the descriptors it names and closes all others.
     pub fn parse(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Self> {
         let words = Words::read(arguments)?;
-        let number = |option| words.number(option).transpose();
         let manager = words.text("--manager");
         anyhow::ensure!(
             manager.is_some() == words.text("--notify").is_some(),
             "'--notify' and '--manager' are given together"
         );
-        let taken = Taken::default();
-        let main = taken.take("--main", number("--main"))?;
+        let mut taken = Taken::default();
+        let mut take = |option| words.descriptor(option, &mut taken);
+        let main = take("--main")?;
         let invocation = Self {
             unit: words.text("--unit").context("missing '--unit'")?.to_owned(),
             identifier: words
@@ -106,17 +110,17 @@ impl Invocation {
                 .context("missing '--identifier'")?
                 .to_owned(),
             main: main.context("missing '--main'")?,
-            stdout: taken.take("--stdout", number("--stdout"))?,
-            stderr: taken.take("--stderr", number("--stderr"))?,
-            console: taken.take("--console", number("--console"))?,
-            stdin: taken.take("--stdin", number("--stdin"))?,
-            notify: taken
-                .take("--notify", number("--notify"))?
+            stdout: take("--stdout")?,
+            stderr: take("--stderr")?,
+            console: take("--console")?,
+            stdin: take("--stdin")?,
+            notify: take("--notify")?
                 .zip(manager)
                 .map(|(socket, manager)| Notify {
                     socket,
                     manager: manager.to_owned(),
                 }),
+            lifeline: take("--lifeline")?.map(Lifeline::from_fd),
             stderr_priority: words.priority("--stderr-priority")?,
         };
         invocation.check()?;
@@ -147,7 +151,7 @@ impl Invocation {
     }
 }
 
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 11] = [
     "--unit",
     "--identifier",
     "--main",
@@ -157,6 +161,7 @@ const OPTIONS: [&str; 10] = [
     "--stdin",
     "--notify",
     "--manager",
+    "--lifeline",
     "--stderr-priority",
 ];
 
@@ -188,11 +193,19 @@ impl Words {
         self.0.get(index)?.as_deref()
     }
 
-    fn number(&self, option: &'static str) -> Option<anyhow::Result<RawFd>> {
-        self.text(option).map(|text| {
-            text.parse()
-                .with_context(|| format!("'{option}' takes the number of a descriptor"))
-        })
+    fn descriptor(
+        &self,
+        option: &'static str,
+        taken: &mut Taken,
+    ) -> anyhow::Result<Option<OwnedFd>> {
+        let Some(text) = self.text(option) else {
+            return Ok(None);
+        };
+        let number = text
+            .parse()
+            .with_context(|| format!("'{option}' takes the number of a descriptor"))?;
+        let fd = taken.take(number);
+        fd.map(Some).with_context(|| format!("taking '{option}'"))
     }
 
     fn priority(&self, option: &'static str) -> anyhow::Result<u8> {
@@ -201,36 +214,6 @@ impl Words {
             Some(Ok(priority @ 0..=7)) => Ok(priority),
             Some(_) => anyhow::bail!("'{option}' takes 0 to 7"),
         }
-    }
-}
-
-/// The numbers taken so far: each descriptor gets one owner.
-#[derive(Default)]
-struct Taken(std::cell::RefCell<Vec<RawFd>>);
-
-impl Taken {
-    fn take(
-        &self,
-        option: &'static str,
-        number: anyhow::Result<Option<RawFd>>,
-    ) -> anyhow::Result<Option<OwnedFd>> {
-        let Some(number) = number? else {
-            return Ok(None);
-        };
-        let mut taken = self.0.borrow_mut();
-        anyhow::ensure!(
-            !taken.contains(&number),
-            "'{option}' names descriptor {number}, which has another use"
-        );
-        let fd = handover::take(number).with_context(|| format!("taking '{option}'"))?;
-        taken.push(fd.as_raw_fd());
-        Ok(Some(fd))
-    }
-
-    fn close_others(self) -> sys::Result<()> {
-        let mut kept = self.0.into_inner();
-        kept.sort_unstable();
-        handover::close_others(&kept)
     }
 }
 

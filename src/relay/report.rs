@@ -6,6 +6,7 @@
 //! the next problem. (libsystemd's sender allocates and waits.)
 
 use std::fmt;
+use std::io;
 use std::os::fd::AsFd as _;
 
 use crate::journal::event::Event;
@@ -94,6 +95,21 @@ pub fn send(entry: Entry, unit: &str) -> bool {
     };
     socket::connect_datagram(&address, Blocking::Never)
         .is_ok_and(|socket| rustix::io::write(socket.as_fd(), buffer.bytes()).is_ok())
+}
+
+/// Whether journald, or systemd for one that is about to start, listens at all.
+#[must_use]
+pub fn is_heard() -> bool {
+    let connected = Address::parse(SOCKET)
+        .and_then(|address| socket::connect_datagram(&address, Blocking::Never));
+    match connected {
+        Ok(_) => true,
+        // For want of memory or descriptors we cannot tell.
+        Err(err) => !matches!(
+            err.cause.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        ),
+    }
 }
 
 fn render(buffer: &mut Buffer, entry: Entry, unit: &str) -> fmt::Result {

@@ -56,13 +56,13 @@ pub fn ensure_anonymous(
 }
 
 fn ensure(data: &Path, content: Option<BorrowedFd<'_>>) -> anyhow::Result<PathBuf> {
+    let parent = data.parent().context("a volume has a parent directory")?;
+    remove_stale(parent)?;
     if data.is_dir() {
         return Ok(data.to_owned());
     }
-    let parent = data.parent().context("a volume has a parent directory")?;
     sys::fs::ensure_dir(parent, 0o700)?;
     let staging = parent.join(format!(".new-{}", std::process::id()));
-    sys::fs::remove_tree(&staging)?;
     sys::fs::ensure_dir(&staging, 0o755)?;
     let filled = content.map_or(Ok(()), |content| copy_into(content, &staging));
     let renamed = filled.and_then(|()| {
@@ -77,6 +77,22 @@ fn ensure(data: &Path, content: Option<BorrowedFd<'_>>) -> anyhow::Result<PathBu
     sys::fs::remove_tree(&staging)?;
     renamed?;
     Ok(data.to_owned())
+}
+
+/// Removes what starts left that were killed while they filled a volume here. A start that is
+/// filling one now is left alone: its process is there.
+fn remove_stale(parent: &Path) -> anyhow::Result<()> {
+    for entry in sys::fs::list_dir(parent)? {
+        let pid = entry.to_str().and_then(|name| name.strip_prefix(".new-"));
+        let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
+            continue;
+        };
+        let own = u32::try_from(pid) == Ok(std::process::id());
+        if own || sys::process::start_ticks(pid).is_err() {
+            sys::fs::remove_tree(&parent.join(entry))?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies a directory's content and its own attributes. Nothing runs in the container yet, so the
@@ -117,6 +133,8 @@ mod tests {
         };
         write(&image.join("file"), b"from the image");
         let opened = std::fs::File::open(&image).unwrap();
+        // Of a start that was killed; no process has this number.
+        sys::fs::ensure_dir(&paths.volumes().join("db/.new-2147483647/half"), 0o700).unwrap();
         let data = ensure_named(&paths, "db", Some(opened.as_fd())).unwrap();
         assert_eq!(
             std::fs::read_link(data.join("link")).unwrap(),

@@ -13,6 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Error, Result};
 
+mod namespace;
+
 /// One control group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
@@ -101,6 +103,13 @@ impl Cgroup {
     /// Moves this process into the group.
     pub fn enter(&self) -> Result<()> {
         self.write("cgroup.procs", "0")
+    }
+
+    /// Makes the group the root of this process's cgroup namespace, wherever this process is.
+    ///
+    /// Only for a process without threads.
+    pub fn enter_namespace(&self) -> Result<()> {
+        namespace::enter(&self.dir())
     }
 
     /// Whether the group is there.

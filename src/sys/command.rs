@@ -5,22 +5,27 @@
 //! bounded, argv is traced, and a deadline kills the whole process group.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command as StdCommand, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Child, ChildStdin, Command as StdCommand, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::SigSet;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::process::Process;
 use super::{Error, Result};
 
 pub mod stream;
 
 /// Most that is kept of a program's standard output or error: 1 MiB. The rest is read and dropped,
 /// so that the program does not block.
-const OUTPUT_MAX_BYTES: u64 = 1 << 20;
+const OUTPUT_MAX_BYTES: usize = 1 << 20;
 
 /// A program to run.
 #[derive(Debug)]
@@ -160,6 +165,20 @@ impl Command {
         self
     }
 
+    /// Lets the program have every signal. std passes our mask on, and an OCI runtime may pass it
+    /// on to the container. Only for those who block some: it costs them the faster posix_spawn(3).
+    fn unblock_signals(&mut self) {
+        if SigSet::thread_get_mask().is_ok_and(|mask| mask == SigSet::empty()) {
+            return;
+        }
+        let unblock = || Ok(SigSet::empty().thread_set_mask()?);
+        // SAFETY: the closure makes one system call and allocates nothing.
+        #[expect(unsafe_code, reason = "pre_exec runs in the forked child")]
+        unsafe {
+            self.inner.pre_exec(unblock);
+        }
+    }
+
     fn describe(&self) -> String {
         let words: Vec<OsString> = std::iter::once(self.inner.get_program())
             .chain(self.inner.get_args())
@@ -176,6 +195,7 @@ impl Command {
         if !self.own_output {
             self.inner.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
+        self.unblock_signals();
         #[expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
         let child = self.inner.spawn().map_err(|err| Error::new(&call, err))?;
         wait(child, self.stdin.take(), self.deadline).map_err(|err| Error::new(&call, err))
@@ -207,59 +227,150 @@ impl Output {
     }
 }
 
-/// Feeds, drains and waits. Threads only touch pipes, and are joined or abandoned with them.
+/// Feeds, drains and waits, in one thread: none may be alive when this process forks again.
 fn wait(
     mut child: Child,
     stdin: Option<Vec<u8>>,
     deadline: Option<Duration>,
 ) -> io::Result<Output> {
-    if let (Some(bytes), Some(mut pipe)) = (stdin, child.stdin.take()) {
-        std::thread::spawn(move || {
-            // A program that does not read its input is judged by its exit status, not by this.
-            drop(pipe.write_all(&bytes));
-        });
-    }
-    let (sender, receiver) = mpsc::channel();
-    let readers = [
-        child.stdout.take().map(OwnedFd::from),
-        child.stderr.take().map(OwnedFd::from),
-    ];
-    for (index, fd) in readers.into_iter().enumerate() {
-        let sender = sender.clone();
-        std::thread::spawn(move || {
-            let bytes = fd.map(read_bounded).unwrap_or_default();
-            drop(sender.send((index, bytes)));
-        });
-    }
-    let mut outputs = [Vec::new(), Vec::new()];
-    for _ in 0..outputs.len() {
-        let received = match deadline {
-            None => receiver.recv().ok(),
-            Some(deadline) => receiver.recv_timeout(deadline).ok(),
-        };
-        let Some((index, bytes)) = received else {
+    let end = deadline.map(|deadline| Instant::now() + deadline);
+    let mut pipes = Pipes::of(&mut child, stdin)?;
+    while !pipes.are_closed() {
+        if !pipes.turn(left(end))? {
             return Err(kill_group(&mut child, deadline));
-        };
-        if let Some(slot) = outputs.get_mut(index) {
-            *slot = bytes;
         }
     }
-    let status = child.wait()?;
-    let [stdout, stderr] = outputs;
+    // Whoever closes its output may still run.
+    let process = Process::open(child.id().cast_signed()).map_err(|err| err.cause)?;
+    let mut fds = [PollFd::new(&process, PollFlags::IN)];
+    if !poll_once(&mut fds, left(end))? {
+        return Err(kill_group(&mut child, deadline));
+    }
     Ok(Output {
-        status,
-        stdout,
-        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        status: child.wait()?,
+        stdout: pipes.stdout.bytes,
+        stderr: String::from_utf8_lossy(&pipes.stderr.bytes).into_owned(),
     })
 }
 
-fn read_bounded(fd: OwnedFd) -> Vec<u8> {
-    let mut file = std::fs::File::from(fd);
-    let mut bytes = Vec::new();
-    // What could be read before an error is what there is to show.
-    drop((&mut file).take(OUTPUT_MAX_BYTES).read_to_end(&mut bytes));
-    drop(io::copy(&mut file, &mut io::sink()));
-    bytes
+fn left(end: Option<Instant>) -> Option<Duration> {
+    end.map(|end| end.saturating_duration_since(Instant::now()))
+}
+
+/// Waits for an event; false when there was none in time.
+fn poll_once(fds: &mut [PollFd<'_>], left: Option<Duration>) -> io::Result<bool> {
+    let end = left.map(|left| Instant::now() + left);
+    loop {
+        let timeout = self::left(end).map(Timespec::try_from).transpose();
+        match poll(fds, timeout.map_err(io::Error::other)?.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Our ends of the program's pipes.
+struct Pipes {
+    stdin: Option<ChildStdin>,
+    input: Vec<u8>,
+    stdout: Captured,
+    stderr: Captured,
+}
+
+/// One stream that is read to its end; what is beyond the bound is dropped.
+#[derive(Default)]
+struct Captured {
+    pipe: Option<File>,
+    bytes: Vec<u8>,
+}
+
+impl Pipes {
+    fn of(child: &mut Child, input: Option<Vec<u8>>) -> io::Result<Self> {
+        let captured = |fd: Option<OwnedFd>| Captured {
+            pipe: fd.map(File::from),
+            bytes: Vec::new(),
+        };
+        let stdin = child.stdin.take();
+        if let Some(pipe) = &stdin {
+            // A program that does not read must not keep us from reading what it says.
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Self {
+            stdin,
+            input: input.unwrap_or_default(),
+            stdout: captured(child.stdout.take().map(OwnedFd::from)),
+            stderr: captured(child.stderr.take().map(OwnedFd::from)),
+        })
+    }
+
+    fn are_closed(&self) -> bool {
+        self.stdout.pipe.is_none() && self.stderr.pipe.is_none() && self.stdin.is_none()
+    }
+
+    /// Moves what can be moved now; false when nothing could within `left`.
+    fn turn(&mut self, left: Option<Duration>) -> io::Result<bool> {
+        let mut fds = Vec::with_capacity(3);
+        fds.extend(
+            self.stdout
+                .pipe
+                .iter()
+                .map(|fd| PollFd::new(fd, PollFlags::IN)),
+        );
+        fds.extend(
+            self.stderr
+                .pipe
+                .iter()
+                .map(|fd| PollFd::new(fd, PollFlags::IN)),
+        );
+        fds.extend(self.stdin.iter().map(|fd| PollFd::new(fd, PollFlags::OUT)));
+        if !poll_once(&mut fds, left)? {
+            return Ok(false);
+        }
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let stdout = self.stdout.pipe.is_some() && ready.next() == Some(true);
+        let stderr = self.stderr.pipe.is_some() && ready.next() == Some(true);
+        let stdin = self.stdin.is_some() && ready.next() == Some(true);
+        drop(ready);
+        if stdout {
+            self.stdout.read();
+        }
+        if stderr {
+            self.stderr.read();
+        }
+        if stdin {
+            self.write();
+        }
+        Ok(true)
+    }
+
+    /// A program that does not read its input is judged by its exit status, not by this.
+    fn write(&mut self) {
+        let Some(pipe) = &mut self.stdin else { return };
+        match pipe.write(&self.input) {
+            Ok(written) => drop(self.input.drain(..written)),
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => self.input.clear(),
+        }
+        if self.input.is_empty() {
+            self.stdin = None;
+        }
+    }
+}
+
+impl Captured {
+    /// What could be read before an error is what there is to show.
+    fn read(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        let mut buffer = [0; 8192];
+        match pipe.read(&mut buffer) {
+            Ok(0) | Err(_) => self.pipe = None,
+            Ok(count) => {
+                let room = OUTPUT_MAX_BYTES.saturating_sub(self.bytes.len());
+                self.bytes.extend(buffer.iter().take(count.min(room)));
+            }
+        }
+    }
 }
 
 fn kill_group(child: &mut Child, deadline: Option<Duration>) -> io::Error {
@@ -305,8 +416,26 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_holds_for_a_program_without_output() {
+        let err = sh("exec >&- 2>&- sleep 100")
+            .deadline(Duration::from_millis(50))
+            .run()
+            .unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn input_larger_than_a_pipe_is_fed_while_output_is_read() {
+        let input = vec![b'x'; 1 << 20];
+        let output = sh("cat").stdin_bytes(input.clone()).run().unwrap();
+        assert!(output.stdout == input);
+        let unread = sh("echo ok").stdin_bytes(input).run().unwrap();
+        assert_eq!(unread.stdout, b"ok\n");
+    }
+
+    #[test]
     fn output_is_bounded() {
         let output = sh("head -c 3000000 /dev/zero").run().unwrap();
-        assert_eq!(output.stdout.len() as u64, OUTPUT_MAX_BYTES);
+        assert_eq!(output.stdout.len(), OUTPUT_MAX_BYTES);
     }
 }

@@ -241,19 +241,44 @@ pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "held for its drop")] File);
 
-/// Takes the lock on `path`, which is made if absent and never unlinked; waits for the holder.
-pub fn lock(path: &Path) -> Result<Lock> {
+/// Takes the lock on `path`, which is made if absent and never unlinked. Waits for the holder,
+/// after it has told `waiting` who that is.
+pub fn lock(path: &Path, waiting: impl FnOnce(&str)) -> Result<Lock> {
+    if let Some(lock) = try_lock(path)? {
+        return Ok(lock);
+    }
+    let holder = read_limited(path, HOLDER_MAX_BYTES).unwrap_or_default();
+    waiting(String::from_utf8_lossy(&holder).trim_end());
     let file = open_lock(path)?;
     file.lock()
         .map_err(|err| Error::new(call("flock", path), err))?;
-    Ok(Lock(file))
+    Ok(Lock::taken(file))
+}
+
+/// Longest description of a lock's holder.
+const HOLDER_MAX_BYTES: u64 = 4096;
+
+impl Lock {
+    /// The file says who took it last, which counts only while somebody holds it.
+    fn taken(mut file: File) -> Self {
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        let words: Vec<String> = words.collect();
+        let mut holder = format!("process {} ({})", std::process::id(), words.join(" "));
+        holder.retain(|character| !character.is_control());
+        holder.truncate(holder.floor_char_boundary(HOLDER_MAX_BYTES as usize - 1));
+        // On a full file system the lock counts all the same.
+        if file.set_len(0).is_ok() {
+            file.write_all(holder.as_bytes()).ok();
+        }
+        Self(file)
+    }
 }
 
 /// Takes the lock on `path` unless somebody holds it.
 pub fn try_lock(path: &Path) -> Result<Option<Lock>> {
     let file = open_lock(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(Lock(file))),
+        Ok(()) => Ok(Some(Lock::taken(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(err)) => Err(Error::new(call("flock", path), err)),
     }
@@ -326,9 +351,20 @@ mod tests {
     fn a_lock_excludes_and_ends_with_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("locks/web");
-        let held = lock(&path).unwrap();
+        let held = lock(&path, |_| panic!("nobody holds it")).unwrap();
         assert!(try_lock(&path).unwrap().is_none());
-        drop(held);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waiter =
+                scope.spawn(|| lock(&path, |holder| sender.send(holder.to_owned()).unwrap()));
+            let holder = receiver.recv().unwrap();
+            assert!(
+                holder.starts_with(&format!("process {} (", std::process::id())),
+                "{holder}"
+            );
+            drop(held);
+            waiter.join().unwrap().unwrap();
+        });
         assert!(try_lock(&path).unwrap().is_some());
     }
 }

@@ -19,23 +19,50 @@ use rustix::process::Pid;
 
 use super::{Error, Result};
 
-/// Takes the open descriptor with this number, which whoever ran exec promised us, and marks it
-/// close-on-exec. 0, 1 and 2 are not ours to take.
+/// The descriptors taken so far, of those that whoever ran exec promised us by number.
 ///
-/// The number must be taken once only: two owners of one descriptor would close it twice. The
-/// argument parser, the only caller, refuses a number that it has seen.
-pub fn take(number: RawFd) -> Result<OwnedFd> {
-    let call = || format!("fcntl({number}, F_GETFD)");
-    if number < 3 {
-        let err = io::Error::new(io::ErrorKind::InvalidInput, "must be 3 or more");
-        return Err(Error::new(call(), err));
+/// Each gets one owner: a second one would close what belongs to the first.
+#[derive(Debug, Default)]
+pub struct Taken(Vec<RawFd>);
+
+impl Taken {
+    /// Takes the open descriptor with this number and marks it close-on-exec. 0, 1 and 2 are not
+    /// ours to take.
+    pub fn take(&mut self, number: i32) -> Result<OwnedFd> {
+        let refused = |why| {
+            let err = io::Error::new(io::ErrorKind::InvalidInput, why);
+            Err(Error::new(format!("fcntl({number}, F_GETFD)"), err))
+        };
+        if number < 3 {
+            return refused("must be 3 or more");
+        }
+        if self.0.contains(&number) {
+            return refused("has another use");
+        }
+        // SAFETY: borrowed for the one call that finds out whether it is open.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC)
+            .map_err(|errno| Error::new(format!("fcntl({number}, F_GETFD)"), errno))?;
+        self.0.push(number);
+        // SAFETY: it is open, came to us through exec, and nobody has taken it yet.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
-    // SAFETY: borrowed for the one call that finds out whether it is open.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC)
-        .map_err(|errno| Error::new(call(), errno))?;
-    // SAFETY: it is open, came to us through exec, and the caller takes each number once.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+
+    /// Closes every descriptor from 3 on that was not taken.
+    ///
+    /// To be called when nothing but those is owned by anything.
+    pub fn close_others(mut self) -> Result<()> {
+        self.0.sort_unstable();
+        let mut first: libc::c_uint = 3;
+        for number in self.0 {
+            let number = libc::c_uint::try_from(number).unwrap_or(first);
+            if number > first {
+                close_range(first, number - 1)?;
+            }
+            first = number + 1;
+        }
+        close_range(first, libc::c_uint::MAX)
+    }
 }
 
 /// Lets `fd` stay open in the program that this process becomes by exec, and returns its number.
@@ -43,21 +70,6 @@ pub fn keep_on_exec(fd: &OwnedFd) -> Result<RawFd> {
     rustix::io::fcntl_setfd(fd.as_fd(), FdFlags::empty())
         .map_err(|errno| Error::new(format!("fcntl({}, F_SETFD, 0)", fd.as_raw_fd()), errno))?;
     Ok(fd.as_raw_fd())
-}
-
-/// Closes every descriptor from 3 on that is not in `kept`, which must be sorted.
-///
-/// To be called once, when nothing but `kept` is owned by anything.
-pub fn close_others(kept: &[RawFd]) -> Result<()> {
-    let mut first: libc::c_uint = 3;
-    for &number in kept {
-        let number = libc::c_uint::try_from(number).unwrap_or(first);
-        if number > first {
-            close_range(first, number - 1)?;
-        }
-        first = number + 1;
-    }
-    close_range(first, libc::c_uint::MAX)
 }
 
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<()> {
@@ -94,6 +106,46 @@ pub fn split() -> Result<Half> {
     }
 }
 
+/// Does `work` in a process that has `kept` and no other descriptor of this one, and that PID 1 or
+/// the nearest subreaper waits for.
+///
+/// Other threads may be there, as long as what `work` does needs no lock of theirs: the C library
+/// makes its allocator usable after fork, and that is all the engine's threads share.
+pub fn fork_apart(kept: &OwnedFd, work: impl FnOnce()) -> Result<()> {
+    // SAFETY: the child makes another one and ends; see above for what that one may do.
+    match unsafe { nix::unistd::fork() } {
+        Ok(ForkResult::Parent { child }) => {
+            let status = nix::sys::wait::waitpid(child, None);
+            let status = status.map_err(|errno| Error::new("waitpid()", errno))?;
+            match status {
+                nix::sys::wait::WaitStatus::Exited(_, 0) => Ok(()),
+                other => {
+                    let err = io::Error::other(format!("no process to be had: {other:?}"));
+                    Err(Error::new("fork()", err))
+                }
+            }
+        }
+        Ok(ForkResult::Child) => {
+            // SAFETY: as above.
+            let code = match unsafe { nix::unistd::fork() } {
+                Ok(ForkResult::Parent { .. }) => 0,
+                Ok(ForkResult::Child) => {
+                    // Nothing of the parent's may be unwound here.
+                    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                        Taken(vec![kept.as_raw_fd()]).close_others().ok();
+                        work();
+                    }));
+                    i32::from(done.is_err())
+                }
+                Err(_) => 1,
+            };
+            // SAFETY: ends the process without running what belongs to the parent.
+            unsafe { libc::_exit(code) }
+        }
+        Err(errno) => Err(Error::new("fork()", errno)),
+    }
+}
+
 /// Keeps every signal away that can be kept away, in this process and its children.
 ///
 /// SIGKILL, SIGSTOP and faults of the process itself still work.
@@ -122,12 +174,20 @@ mod tests {
     #[test]
     fn only_open_descriptors_from_3_on_are_taken() {
         for bad in [-1, 0, 2, 1_000_000] {
-            assert!(take(bad).is_err(), "{bad}");
+            assert!(Taken::default().take(bad).is_err(), "{bad}");
         }
         let (reader, _writer) = rustix::pipe::pipe().unwrap();
         let kept = keep_on_exec(&reader).unwrap();
         assert_eq!(rustix::io::fcntl_getfd(&reader).unwrap(), FdFlags::empty());
         assert_eq!(kept, reader.as_raw_fd());
+    }
+
+    #[test]
+    fn a_descriptor_has_one_owner() {
+        let (_reader, writer) = rustix::pipe::pipe().unwrap();
+        let mut taken = Taken(vec![writer.as_raw_fd()]);
+        let err = taken.take(writer.as_raw_fd()).unwrap_err();
+        assert!(err.to_string().contains("has another use"), "{err}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Signals(SignalFd);
 
 impl Signals {
     /// Blocks the forwarded signals and SIGWINCH in this process; programs that it starts have
-    /// them unblocked.
+    /// them unblocked ([`super::command`]).
     pub fn block() -> Result<Self> {
         let mut set: SigSet = FORWARDED.into_iter().collect();
         set.add(Signal::SIGWINCH);
@@ -71,11 +71,8 @@ pub fn stay_with(process: &Process, signals: &Signals, console: Option<&OwnedFd>
     let stdin = io::stdin();
     let stdin = stdin.as_fd();
     let mut _raw = None;
-    if let Some(console) = console {
-        if rustix::termios::isatty(stdin) {
-            _raw = Some(Raw::enter(stdin)?);
-        }
-        resize(console);
+    if console.is_some() && rustix::termios::isatty(stdin) {
+        _raw = Some(Raw::enter(stdin)?);
     }
     let mut reading = console.is_some();
     loop {
@@ -127,7 +124,7 @@ fn forward(process: &Process, signals: &Signals, console: Option<&OwnedFd>) -> R
 }
 
 /// Gives the console the size of our own terminal, if we have one.
-fn resize(console: &OwnedFd) {
+pub fn resize(console: &OwnedFd) {
     if let Ok(size) = rustix::termios::tcgetwinsize(io::stdout()) {
         rustix::termios::tcsetwinsize(console, size).ok();
     }

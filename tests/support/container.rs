@@ -5,12 +5,21 @@
 #![allow(dead_code, reason = "every test binary uses a part of this module")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+#[path = "invariants.rs"]
+mod invariants;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use crate::lab::{Lab, Suite, source, text};
 use wharf::sys::command::Command;
+
+#[allow(
+    unused_imports,
+    reason = "every test binary uses a part of this module"
+)]
+pub(crate) use invariants::leftovers;
 
 /// The image of [`prepare`]: a static busybox with all its applets.
 pub(crate) const IMAGE: &str = "localhost/busybox:latest";
@@ -87,24 +96,6 @@ pub(crate) fn output(lab: &Lab, name: &str) -> String {
          _SYSTEMD_INVOCATION_ID=$(systemctl show --value -p InvocationID ctr@{name}) \
          _TRANSPORT=stdout"
     ))
-}
-
-/// What wharf has left on a machine where no container runs, one thing a line; nothing at best.
-///
-/// Locks stay, as removing one would race with whoever waits for it, and so does crun's cache of
-/// compiled seccomp profiles.
-pub(crate) fn leftovers(lab: &Lab) -> String {
-    lab.ok(r"
-        find /run/wharf -mindepth 1 ! -path '/run/wharf/locks*' ! -path /run/wharf/containers \
-            ! -path /run/wharf/runtime ! -path '/run/wharf/runtime/.cache*' \
-            ! -path /run/wharf/failures 2>/dev/null || true
-        find /var/lib/wharf/containers -mindepth 2 ! -name history.jsonl 2>/dev/null || true
-        find /sys/fs/cgroup/ctr.slice -mindepth 1 -type d 2>/dev/null || true
-        grep wharf /proc/1/mountinfo || true
-        ps -eo pid,comm | grep -E 'wharf|crun|runc' || true
-        systemctl list-jobs --no-legend
-        lslocks --noheadings --output PATH | grep '^/run/wharf' || true
-        ip netns list")
 }
 
 /// The image of [`load_nginx`]: Debian's nginx and socat, a shell, nginx's logs linked to the

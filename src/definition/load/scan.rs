@@ -121,7 +121,7 @@ impl Catalogue {
     fn add_listed(&mut self, dir: &Path, name: &OsStr, kind: Kind) {
         let path = dir.join(name);
         // Hidden files are editors' and package managers' business, as with unit files; anything
-        // else without our suffix is somebody else's, such as a run-time directory in /run/wharf.
+        // else without our suffix is somebody else's.
         if name.as_encoded_bytes().starts_with(b".") {
             return;
         }

@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use std::thread::JoinHandle;
 
 use super::super::{Error, Result};
-use super::{Command, Output, kill_group, read_bounded};
+use super::{Command, OUTPUT_MAX_BYTES, Output, kill_group};
 
 /// A running program, read from its standard output.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ impl Command {
         let call = format!("exec({:?})", self.describe());
         tracing::debug!("running {}", self.describe());
         self.inner.stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.unblock_signals();
         #[expect(clippy::disallowed_methods, reason = "this is the module that spawns")]
         let mut child = self.inner.spawn().map_err(|err| Error::new(&call, err))?;
         let stderr = child
@@ -81,6 +82,20 @@ impl Drop for Stream {
             drop(kill_group(&mut self.child, None));
         }
     }
+}
+
+/// Reads to the end and keeps the first [`OUTPUT_MAX_BYTES`].
+fn read_bounded(fd: OwnedFd) -> Vec<u8> {
+    let mut file = std::fs::File::from(fd);
+    let mut bytes = Vec::new();
+    // What could be read before an error is what there is to show.
+    drop(
+        (&mut file)
+            .take(OUTPUT_MAX_BYTES as u64)
+            .read_to_end(&mut bytes),
+    );
+    drop(io::copy(&mut file, &mut io::sink()));
+    bytes
 }
 
 #[cfg(test)]
