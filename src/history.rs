@@ -188,9 +188,9 @@ mod tests {
         assert_eq!(entries.len(), ENTRIES_MAX);
         assert_eq!(entries.last().unwrap(), &entry(249));
         assert_eq!(entries[0], entry(150));
-        append(&paths, &name, &entry(250)).unwrap();
-        assert_eq!(load(&paths, &name).unwrap().last().unwrap(), &entry(250));
         assert_eq!(last(&paths, &name).unwrap().unwrap(), entry(249));
+        append(&paths, &name, &entry(250)).unwrap();
+        assert_eq!(last(&paths, &name).unwrap().unwrap(), entry(250));
         assert_eq!(names(&paths).unwrap(), [name]);
     }
 }

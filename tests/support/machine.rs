@@ -11,6 +11,7 @@
     reason = "code of tests: a panic is how it reports"
 )]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +38,17 @@ pub(crate) struct Run {
     pub(crate) output: String,
     /// What the machine lab itself says, and the console when the machine failed.
     pub(crate) complaint: String,
+}
+
+impl Run {
+    /// The output after each line `@@ NAME`, by name; what comes before the first is dropped.
+    pub(crate) fn sections(&self) -> BTreeMap<&str, &str> {
+        let sections = self.output.split("@@ ").skip(1);
+        sections
+            .map(|section| section.split_once('\n').unwrap_or((section, "")))
+            .map(|(name, text)| (name, text.trim_end()))
+            .collect()
+    }
 }
 
 impl Disk {
@@ -84,10 +96,33 @@ pub(crate) fn run(script: &str, options: &[&str]) -> Run {
     }
 }
 
+/// Makes an image of busybox at `path` on the host, named by mkimage's options (`--help`).
+pub(crate) fn busybox_image(path: &Path, options: &[&str]) {
+    let rootfs = machine().args(["rootfs", "trixie"]).run().unwrap();
+    let rootfs = String::from_utf8(rootfs.stdout).unwrap();
+    make_image(
+        path,
+        &[&["busybox", "--rootfs", rootfs.trim_end()], options].concat(),
+    );
+}
+
+/// Runs mkimage.
+pub(crate) fn make_image(path: &Path, args: &[&str]) {
+    Command::new(source().join("tests/lab/mkimage"))
+        .args(args)
+        .arg("--output")
+        .arg(path)
+        .run()
+        .unwrap();
+}
+
+fn source() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 fn machine() -> Command {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"));
     let build = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap();
-    let mut command = Command::new(source.join("tests/lab/machine"));
+    let mut command = Command::new(source().join("tests/lab/machine"));
     command.env("WHARF_BUILD", build).deadline(RUN_DEADLINE);
     command
 }
