@@ -194,7 +194,7 @@ fn faults(lab: &Lab) {
 fn k5_boot(lab: &Lab) {
     start(lab, &names());
     let at_once = Point {
-        call: "execve".to_owned(),
+        call: "brk".to_owned(),
         nth: 1,
     };
     for name in names() {
