@@ -54,7 +54,9 @@ done
 exec /usr/bin/crun "$@"
 "#;
 
-const DROP_IN: &str = "[Service]
+const DROP_IN: &str = "[Unit]
+StartLimitIntervalSec=0
+[Service]
 ExecStart=
 ExecStart=/run/crash/wrapper start %i /usr/bin/wharf start --foreground %i
 ExecStopPost=
