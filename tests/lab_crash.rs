@@ -116,8 +116,12 @@ fn wait_ready(lab: &Lab, names: &[String]) {
 
 /// The lines that payloads wrote, by invocation.
 fn outputs(lab: &Lab) -> BTreeMap<String, Vec<String>> {
-    let entries = lab.ok("journalctl --sync; journalctl --output=json \
-         --output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID _TRANSPORT=stdout");
+    // Through a file: what a command prints is bounded, the journal of a whole sweep is not.
+    lab.ok(
+        "journalctl --sync; journalctl --output=json >/run/crash/journal \
+         --output-fields=MESSAGE,_SYSTEMD_INVOCATION_ID _TRANSPORT=stdout",
+    );
+    let entries = lab.read("/run/crash/journal");
     let mut outputs: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in entries.lines() {
         let entry: Value = serde_json::from_str(line).unwrap();

@@ -53,9 +53,21 @@ pub struct Outcome {
 /// Judges an ended run.
 pub fn judge(verdict: &Verdict) -> Outcome {
     match verdict.adopted {
+        Adopted::Engine if is_no_status_of_ours(verdict) => payload_outcome(verdict),
         Adopted::Engine => engine_outcome(verdict),
         Adopted::Payload => payload_outcome(verdict),
     }
+}
+
+/// Whether the exit status is none that `wharf start` has: 1, 2, 101 and 125 to 127, and 0 once the
+/// container has been handed over. Then it is the payload's, and the record that would say so has
+/// been lost.
+fn is_no_status_of_ours(verdict: &Verdict) -> bool {
+    let status = verdict.exit_status.as_deref();
+    verdict.exit_code.as_deref() == Some("exited")
+        && verdict.failure.is_none()
+        && verdict.service_result.as_deref() != Some("timeout")
+        && !matches!(status, Some("1" | "2" | "101" | "125" | "126" | "127"))
 }
 
 fn engine_outcome(verdict: &Verdict) -> Outcome {
@@ -146,7 +158,7 @@ mod tests {
 
     /// What systemd says, whose exit it is, OOM kills → reason and description.
     #[rustfmt::skip]
-    const TABLE: [(&str, Adopted, u64, Reason, &str); 11] = [
+    const TABLE: [(&str, Adopted, u64, Reason, &str); 13] = [
         ("success exited 0", Payload, 0, Reason::Exited, "exited with code 0"),
         ("exit-code exited 137", Payload, 0, Reason::Exited, "exited with code 137"),
         ("signal killed KILL", Payload, 0, Reason::Signal, "killed by SIGKILL"),
@@ -158,6 +170,8 @@ mod tests {
         ("timeout killed KILL", Payload, 0, Reason::Timeout, "killed by SIGKILL, time limit reached"),
         ("watchdog killed ABRT", Payload, 0, Reason::Watchdog, "killed by SIGABRT, watchdog"),
         ("signal killed KILL", Engine, 0, Reason::Engine, "not started: 'wharf start' was ended by SIGKILL"),
+        ("exit-code exited 125", Engine, 0, Reason::Engine, "not started: 'wharf start' ended with exit status 125"),
+        ("exit-code exited 7", Engine, 0, Reason::Exited, "exited with code 7"),
         ("timeout killed TERM", Engine, 0, Reason::Timeout, "ended, time limit reached"),
     ];
 
