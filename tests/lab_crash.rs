@@ -60,7 +60,7 @@ const CLEANUP_STEPS: &[(&str, &[&str])] = &[
     ("3 drain", &["/stdout\""]),
     ("3 release", &["FDSTOREREMOVE=1"]),
     ("4 history", &["history.jsonl", "O_APPEND"]),
-    ("5 forget", &["clone"]),
+    ("5 forget", &["/run/wharf/runtime/"]),
     ("6 cgroup", &["/payload\""]),
     ("8 writable layer", &["rename(", ".trash-"]),
     ("8 run-time directory", &["unlinkat(", "config.json"]),
