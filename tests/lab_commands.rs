@@ -237,7 +237,7 @@ fn failures(suite: Suite) {
                 "wharf: container 'web' has a masked unit; 'systemctl unmask ctr@web.service' allows it to start",
             ),
             (
-                "ln -s /dev/null /run/wharf/containers/gone.toml; wharf start gone",
+                "mkdir -p /run/wharf/containers; ln -s /dev/null /run/wharf/containers/gone.toml; wharf start gone",
                 1,
                 "wharf: definitions have changed, systemd was reloaded\n\
           wharf: container 'gone' is masked by '/run/wharf/containers/gone.toml': remove that link to use it",
@@ -297,8 +297,15 @@ fn journal(suite: Suite) {
         ],
     );
     // Anybody can write a message id; only a container's own unit counts.
-    lab.ok("printf 'MESSAGE_ID=dc9365dbbb55486b8c5a85fe1a1eb2eb\\nCONTAINER_NAME=job\\nMESSAGE=lie\\n' | \
-            logger --journald; journalctl --sync");
+    lab.ok(
+        "(printf 'MESSAGE_ID=dc9365dbbb55486b8c5a85fe1a1eb2eb\\nCONTAINER_NAME=job\\n\
+            OBJECT_SYSTEMD_UNIT=ctr@job.service\\nMESSAGE=lie\\n'; sleep 1) | \
+            socat -u - UNIX-SENDTO:/run/systemd/journal/socket; journalctl --sync",
+    );
+    assert!(
+        lab.ok("journalctl MESSAGE_ID=dc9365dbbb55486b8c5a85fe1a1eb2eb")
+            .contains("lie")
+    );
     assert!(!lab.ok("wharf events").contains("lie"));
 }
 

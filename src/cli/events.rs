@@ -78,12 +78,14 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// An event of ours; the container is the one whose unit wrote the entry, whatever it claims.
+/// An event of ours; the container is the one whose unit wrote the entry, whatever it claims. Of a
+/// process that had ended when journald looked, there is the claim alone; it was root's or ours.
 fn event_of(entry: &Entry) -> Option<output::Event> {
     let event = Event::from_message_id(&entry.text(event::MESSAGE_ID)?)?;
     let unit = entry
         .text("_SYSTEMD_USER_UNIT")
-        .or_else(|| entry.text("_SYSTEMD_UNIT"))?;
+        .or_else(|| entry.text("_SYSTEMD_UNIT"))
+        .or_else(|| entry.text(event::OBJECT_UNIT))?;
     let text = |field: &str| entry.text(field).map(std::borrow::Cow::into_owned);
     Some(output::Event {
         schema: output::SCHEMA,

@@ -51,7 +51,7 @@ pub(crate) fn hand_over(
     drop(rootfs);
     start.stopwatch.lap("create");
     let main = Process::open(pid).context("taking hold of the container's init")?;
-    let lifeline = lifeline(&start)?;
+    let lifeline = lifeline(&start, pid)?;
     adopt(notifier, pid)?;
     start.stopwatch.lap("adopt");
     let notify = start.definition.lifecycle.notify;
@@ -81,10 +81,17 @@ pub(crate) fn hand_over(
 /// From `MAINPID=` to a working relay nobody would notice that this process was killed: systemd
 /// waits for the container's init, which would wait for `crun start` for ever. Whoever holds the
 /// lifeline's other end then writes down why, and kills the container.
-fn lifeline(start: &Start<'_>) -> anyhow::Result<Lifeline> {
+///
+/// A container that has ended is no such case: systemd kills the rest of its unit, and this process
+/// may not be through yet when the program exits at once.
+fn lifeline(start: &Start<'_>, pid: i32) -> anyhow::Result<Lifeline> {
     let paths = &start.engine.paths;
     let name = &start.definition.name;
     let lifeline = Lifeline::attach(|| {
+        // systemd reaps the init only after it has killed the others.
+        if Process::open(pid).map_or(true, |main| main.has_ended()) {
+            return;
+        }
         // Not being able to say why is no reason to leave a container that nobody relays.
         exit::write_failure(paths, name, KILLED).ok();
         let message = format!("Container '{name}' was not started: {KILLED}");

@@ -77,6 +77,9 @@ pub const CONTAINER_ID_FULL: &str = "CONTAINER_ID_FULL";
 pub const IMAGE_NAME: &str = "IMAGE_NAME";
 /// The unit an entry of ours is about, as systemd's own entries have it.
 pub const UNIT: &str = "UNIT";
+/// The same, in the field by which `journalctl -u` finds what root says about a unit: journald
+/// cannot tell the unit of a process that has ended before it looks, as `wharf cleanup` may have.
+pub const OBJECT_UNIT: &str = "OBJECT_SYSTEMD_UNIT";
 /// One of the events, [`Event::message_id`].
 pub const MESSAGE_ID: &str = "MESSAGE_ID";
 /// Why a run ended: a word of `history::Reason`.

@@ -145,6 +145,7 @@ pub fn event(event: event::Event, name: &ContainerName, message: &str, fields: &
         (event::MESSAGE_ID, event.message_id()),
         (event::CONTAINER_NAME, name.as_str()),
         (event::UNIT, unit.as_str()),
+        (event::OBJECT_UNIT, unit.as_str()),
     ];
     let priority = match event {
         Kind::Started | Kind::Exited => Priority::Info,

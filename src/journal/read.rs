@@ -170,6 +170,7 @@ fn arguments(range: &Range) -> Vec<OsString> {
         "_SYSTEMD_USER_UNIT",
         "_SYSTEMD_INVOCATION_ID",
         event::MESSAGE_ID,
+        event::OBJECT_UNIT,
         event::CONTAINER_NAME,
         event::CONTAINER_ID_FULL,
         event::IMAGE_NAME,

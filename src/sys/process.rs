@@ -45,6 +45,13 @@ impl Process {
         self.pid
     }
 
+    /// Whether it has ended, reaped or not.
+    pub fn has_ended(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())) == Ok(1)
+    }
+
     /// The descriptor, for a program that is to hold the process further.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
@@ -140,8 +147,10 @@ mod tests {
             .unwrap();
         let process = Process::open(i32::try_from(child.id()).unwrap()).unwrap();
         assert!(start_ticks(process.pid()).unwrap() > 0);
+        assert!(!process.has_ended());
         process.signal(libc::SIGTERM).unwrap();
         assert_eq!(process.wait().unwrap(), Ended::Signaled(libc::SIGTERM));
+        assert!(process.has_ended());
         process.signal(libc::SIGTERM).unwrap();
         assert!(start_ticks(process.pid()).unwrap_err().is_absent());
         assert!(Process::open(0).is_err());
