@@ -87,7 +87,7 @@ const PROBES: &[Probe] = &[
             df -k /dev/shm | awk 'END { print $2 }'; tail -n 1 /proc/self/cgroup; echo $$; cat /proc/1/comm
             ls -1 /proc/self/fd | wc -l; readlink /proc/self/fd/0; ip -o link | cut -d: -f2; ls /sys/class/net
             umask; echo $PPID; unshare -U true 2>&1; mount -t tmpfs tmpfs /mnt 2>&1; mknod /tmp/sda b 8 0 2>&1",
-        expected: "defaults\nCapEff:\t00000000800405fb\nCapBnd:\t00000000800405fb\nSeccomp:\t2\n65536\n0::/\n1\nsh\n4\n/dev/null\n lo\nlo\n0022\n0\nunshare: unshare(0x10000000): Operation not permitted\nmount: permission denied (are you root?)\nmknod: /tmp/sda: Operation not permitted",
+        expected: "defaults\nCapEff:\t00000000800405fb\nCapBnd:\t00000000800405fb\nSeccomp:\t2\n65536\n0::/payload\n1\nsh\n4\n/dev/null\n lo\nlo\n0022\n0\nunshare: unshare(0x10000000): Operation not permitted\nmount: permission denied (are you root?)\nmknod: /tmp/sda: Operation not permitted",
     },
     Probe {
         name: "hidden",
