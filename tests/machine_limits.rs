@@ -152,7 +152,7 @@ if [ "$MACHINE_BOOT" = 1 ]; then
 fi
 
 echo '@@ after reboot'
-ls /run/wharf/containers
+ls /run/wharf/bundles
 find /var/lib/wharf/containers -mindepth 2 ! -name history.jsonl ! -path '*/steady/*'
 show steady ActiveState
 systemctl start ctr@{limited,hog,root}
@@ -160,7 +160,7 @@ inside limited "$LIMITS"
 systemctl is-active ctr@limited ctr@root
 systemctl stop ctr@{limited,root,steady}
 while [ $(show hog SubState) != failed ]; do sleep 0.2; done
-find /run/wharf/containers -mindepth 1
+find /run/wharf/bundles -mindepth 1
 find /var/lib/wharf/containers -mindepth 2 ! -name history.jsonl
 ls /sys/fs/cgroup/ctr.slice 2>/dev/null | grep ctr@
 for name in steady limited hog victim; do

@@ -71,7 +71,7 @@ if [ -z "$MOMENT" ]; then
     systemctl is-active ctr@{steady,big} || exit 1
     systemctl stop ctr@steady ctr@big
     echo '@@ left'
-    find /run/wharf/containers -mindepth 1
+    find /run/wharf/bundles -mindepth 1
     find /var/lib/wharf/{layers,images} -name '.staging*'
     find /var/lib/wharf/containers -mindepth 2 ! -name history.jsonl
     echo '@@ layers'
