@@ -128,12 +128,3 @@ pub fn remove_ephemeral(paths: &Paths, name: &ContainerName) -> anyhow::Result<(
         Ok(()) => Ok(sys::fs::remove_tree(&trash)?),
     }
 }
-
-/// Removes the kept writable directory of a container; absent is success.
-pub fn remove_persistent(paths: &Paths, name: &ContainerName) -> anyhow::Result<()> {
-    Ok(sys::fs::remove_tree(&upper_dir(
-        paths,
-        name,
-        Upper::Persistent,
-    ))?)
-}
