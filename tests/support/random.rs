@@ -306,7 +306,7 @@ impl Builder<'_> {
         let (reload, arguments) = if self.rng.one_in(2) {
             let text = self.rng.text();
             let name = &self.random.name;
-            let arguments = format!("/usr/bin/wharf reload {name}");
+            let arguments = format!("/usr/bin/wharf reload --foreground {name}");
             (format!("[\"x\", {}]", quote(&text)), arguments)
         } else {
             (quote("SIGHUP"), "/bin/kill -HUP $MAINPID".to_owned())
