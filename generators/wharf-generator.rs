@@ -30,19 +30,19 @@ fn main() -> ExitCode {
         Scope::System | Scope::User => Log::stderr(),
     };
     let paths = match scope {
-        Scope::System => Some(Paths::system(Path::new("/"))),
-        Scope::User => generator::user_paths(),
+        Scope::System => Ok(Paths::system(Path::new("/"))),
+        Scope::User => Paths::of_user(Path::new("/")),
     };
     match paths {
-        Some(paths) => {
+        Ok(paths) => {
             let summary = generator::run(&paths, &OutputDirs { normal });
             for (severity, text) in &summary.messages {
                 log.line(*severity, text);
             }
         }
-        None => log.line(
+        Err(variable) => log.line(
             Severity::Error,
-            "neither HOME nor XDG_RUNTIME_DIR is set, skipping",
+            &format!("${variable} is not set, skipping"),
         ),
     }
     log.finish();

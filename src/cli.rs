@@ -161,28 +161,14 @@ impl Context {
     }
 }
 
-/// The directories of the XDG base directory specification, with its defaults.
-fn user_paths(root: &Path) -> anyhow::Result<Paths> {
-    let directory = |variable: &str| {
-        std::env::var_os(variable)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let home = directory("HOME");
-    let below_home = |variable: &str, default: &str| {
-        directory(variable)
-            .or_else(|| home.as_ref().map(|home| home.join(default)))
-            .ok_or_else(|| Exit::usage(format!("neither ${variable} nor $HOME is set")))
-    };
-    let config = below_home("XDG_CONFIG_HOME", ".config")?;
-    let data = below_home("XDG_DATA_HOME", ".local/share")?;
-    let runtime = directory("XDG_RUNTIME_DIR").ok_or_else(|| {
-        Exit::usage(
-            "$XDG_RUNTIME_DIR is not set: there is no user session; log in, or see loginctl(1), \
-             'enable-linger'",
-        )
-    })?;
-    Ok(Paths::user(root, &config, &runtime, &data))
+/// The directories of the user who calls.
+fn user_paths(root: &Path) -> Result<Paths, Exit> {
+    Paths::of_user(root).map_err(|variable| {
+        Exit::usage(format!(
+            "${variable} is not set: there is no user session; log in, or see loginctl(1), \
+             'enable-linger'"
+        ))
+    })
 }
 
 /// Sends what the process logs to the journal under systemd, else to standard error, as much as

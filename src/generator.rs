@@ -93,24 +93,6 @@ pub fn scope() -> Scope {
     if user { Scope::User } else { Scope::System }
 }
 
-/// The directories of the XDG base directory specification, with its defaults; none
-/// when the variables do not say where.
-pub fn user_paths() -> Option<Paths> {
-    let absolute = |key| {
-        env::var_os(key)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
-    let home = absolute("HOME");
-    let in_home = |key, default| absolute(key).or_else(|| home.as_ref().map(|h| h.join(default)));
-    Some(Paths::user(
-        Path::new("/"),
-        &in_home("XDG_CONFIG_HOME", ".config")?,
-        &absolute("XDG_RUNTIME_DIR")?,
-        &in_home("XDG_DATA_HOME", ".local/share")?,
-    ))
-}
-
 /// Reads every definition and writes what systemd is to know of it.
 pub fn run(paths: &Paths, dirs: &OutputDirs) -> Summary {
     let catalogue = Catalogue::scan(paths);

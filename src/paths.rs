@@ -60,6 +60,29 @@ impl Paths {
         }
     }
 
+    /// The directories of the user whose environment this is: those of the XDG base directory
+    /// specification, with its defaults.
+    ///
+    /// # Errors
+    ///
+    /// The variable that would have to be set and is not.
+    pub fn of_user(root: &Path) -> Result<Self, &'static str> {
+        let directory = |variable: &str| {
+            std::env::var_os(variable)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let below_home = |variable: &str, default: &str| {
+            directory(variable)
+                .or_else(|| Some(directory("HOME")?.join(default)))
+                .ok_or("HOME")
+        };
+        let config = below_home("XDG_CONFIG_HOME", ".config")?;
+        let data = below_home("XDG_DATA_HOME", ".local/share")?;
+        let runtime = directory("XDG_RUNTIME_DIR").ok_or("XDG_RUNTIME_DIR")?;
+        Ok(Self::user(root, &config, &runtime, &data))
+    }
+
     /// For whom these paths are.
     pub fn scope(&self) -> Scope {
         self.scope

@@ -44,7 +44,8 @@ fn assert_verifies(lab: &Lab, dir: &str, manager: &str, units: &str) {
     let said = format!("{}{}", lab::text(&output.stdout), output.stderr);
     // The one key that 252 does not have: systemd 254 brought it (units/system/ctr@.service).
     let newer = |line: &&str| {
-        lab.suite() == Suite::Bookworm && line.contains("'DelegateSubgroup' in section [Service], ignoring")
+        lab.suite() == Suite::Bookworm
+            && line.contains("'DelegateSubgroup' in section [Service], ignoring")
     };
     let said: String = said.lines().filter(|line| !newer(line)).collect();
     assert!(

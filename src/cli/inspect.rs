@@ -6,7 +6,6 @@ use super::jobs::{self, Names};
 use super::terminal::Out;
 use super::{Context, output};
 use crate::engine::definitions::{self, Found};
-use crate::engine::lifecycle::Container;
 use crate::history;
 
 /// Print everything about containers as JSON, see wharf(1)
@@ -18,14 +17,9 @@ pub struct Args {
 
 /// Prints it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
     let mut containers = Vec::new();
-    let status = jobs::each(context, &args.names.names, |name| {
-        let container = Container {
-            paths: &context.paths,
-            manager: &manager,
-            name,
-        };
+    let status = jobs::each_container(context, &args.names, |container| {
+        let name = container.name;
         let seen = container.observe()?;
         let history = history::load(&context.paths, name)?;
         let mut inspected = output::Inspected::new(name.clone(), seen, history);
@@ -35,7 +29,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         };
         containers.push(inspected);
         Ok(())
-    });
+    })?;
     let inspection = output::Inspection {
         schema: output::SCHEMA,
         containers,

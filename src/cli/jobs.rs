@@ -82,6 +82,22 @@ pub(super) fn each<T>(
     status
 }
 
+/// Runs `act` for every container named, as [`each`] does.
+pub(super) fn each_container(
+    context: &Context,
+    names: &Names,
+    mut act: impl FnMut(&Container<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitStatus> {
+    let manager = connect(context)?;
+    Ok(each(context, &names.names, |name| {
+        act(&Container {
+            paths: &context.paths,
+            manager: &manager,
+            name,
+        })
+    }))
+}
+
 /// Connects to the manager.
 pub(super) fn connect(context: &Context) -> anyhow::Result<Manager> {
     context.require_machine()?;

@@ -4,7 +4,6 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use crate::engine::lifecycle::Container;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,15 +23,9 @@ pub struct Args {
 
 /// Sends it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
-    Ok(jobs::each(context, &args.names.names, |name| {
-        let container = Container {
-            paths: &context.paths,
-            manager: &manager,
-            name,
-        };
+    jobs::each_container(context, &args.names, |container| {
         container.kill(args.signal)
-    }))
+    })
 }
 
 fn parse_signal(text: &str) -> Result<i32, String> {

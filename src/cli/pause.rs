@@ -4,7 +4,6 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use crate::engine::lifecycle::Container;
 
 /// Freeze every process of containers
 #[derive(Debug, clap::Args)]
@@ -15,13 +14,5 @@ pub struct Args {
 
 /// Pauses them.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
-    Ok(jobs::each(context, &args.names.names, |name| {
-        let container = Container {
-            paths: &context.paths,
-            manager: &manager,
-            name,
-        };
-        container.pause()
-    }))
+    jobs::each_container(context, &args.names, |container| container.pause())
 }

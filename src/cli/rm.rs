@@ -5,7 +5,6 @@ use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
 use super::terminal::Out;
-use crate::engine::lifecycle::Container;
 use crate::engine::removal;
 
 /// Remove what is kept of containers that do not run: the exit history and the writable layer
@@ -17,15 +16,10 @@ pub struct Args {
 
 /// Removes it, and says what stays.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
     let mut out = Out::stdout();
-    let status = jobs::each(context, &args.names.names, |name| {
-        let container = Container {
-            paths: &context.paths,
-            manager: &manager,
-            name,
-        };
-        let left = removal::remove(&container)?;
+    let status = jobs::each_container(context, &args.names, |container| {
+        let name = container.name;
+        let left = removal::remove(container)?;
         match left {
             Some(file) => out.line(&format!(
                 "removed what was kept of container '{name}'; its definition stays: {}",
@@ -34,7 +28,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             None => out.line(&format!("removed what was kept of container '{name}'"))?,
         }
         Ok(())
-    });
+    })?;
     out.flush()?;
     Ok(status)
 }

@@ -10,7 +10,6 @@ use super::output::{Limits, Usage};
 use super::phrase::{self, Standing};
 use super::terminal::{Out, escape};
 use crate::engine::definitions::{self, Found};
-use crate::engine::lifecycle::Container;
 use crate::engine::status::{Observed, State};
 use crate::name::ContainerName;
 use crate::state::ImageRecord;
@@ -24,15 +23,10 @@ pub struct Args {
 
 /// Prints it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
     let mut out = Out::stdout();
     let mut all_run = true;
-    let status = jobs::each(context, &args.names.names, |name| {
-        let container = Container {
-            paths: &context.paths,
-            manager: &manager,
-            name,
-        };
+    let status = jobs::each_container(context, &args.names, |container| {
+        let name = container.name;
         let seen = container.observe()?;
         all_run &= matches!(seen.state, State::Running | State::Paused);
         let file = match definitions::find(&context.paths, name) {
@@ -41,7 +35,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             Found::Absent => "none any more".to_owned(),
         };
         print(&mut out, name, &seen, &file)
-    });
+    })?;
     out.flush()?;
     Ok(match status {
         ExitStatus::Success if !all_run => ExitStatus::NotRunning,

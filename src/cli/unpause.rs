@@ -4,7 +4,6 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use crate::engine::lifecycle::Container;
 
 /// Let the processes of paused containers go on
 #[derive(Debug, clap::Args)]
@@ -15,13 +14,5 @@ pub struct Args {
 
 /// Unpauses them.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
-    Ok(jobs::each(context, &args.names.names, |name| {
-        let container = Container {
-            paths: &context.paths,
-            manager: &manager,
-            name,
-        };
-        container.unpause()
-    }))
+    jobs::each_container(context, &args.names, |container| container.unpause())
 }
