@@ -85,6 +85,9 @@ fn event_of(entry: &Entry) -> Option<output::Event> {
     let unit = entry
         .text("_SYSTEMD_USER_UNIT")
         .or_else(|| entry.text("_SYSTEMD_UNIT"))
+        // What PID 1 has forked is in its scope for a moment, and systemd 252 connects it to the
+        // journal before it moves it to its unit: journald remembers that for a second.
+        .filter(|unit| unit != "init.scope")
         .or_else(|| entry.text(event::OBJECT_UNIT))?;
     let text = |field: &str| entry.text(field).map(std::borrow::Cow::into_owned);
     Some(output::Event {

@@ -58,6 +58,9 @@ pub(crate) fn hand_over(
     let name = start.definition.name.clone();
     let (id, runtime) = (start.id.clone(), start.runtime.clone());
     let record = write_record(start, &bundle, pid)?;
+    // A program that exits at once takes this process with it, before it could tell.
+    let message = format!("Container '{name}' started");
+    log::event(Event::Started, &name, &message, &exit::identity(&record));
     match notify {
         // Before the program runs: one that exits 0 sooner than READY arrives would make the
         // unit fail with 'protocol'.
@@ -67,8 +70,6 @@ pub(crate) fn hand_over(
         }
     }
     runtime.start(&id, &bundle.dir)?;
-    let message = format!("Container '{name}' started");
-    log::event(Event::Started, &name, &message, &exit::identity(&record));
     drop(lock);
     let relay = Relay {
         ends,
