@@ -112,7 +112,10 @@ pub fn cleanup(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
     }
     let _lock = lock(engine, name)?;
     if verdict.service_result.is_some() {
-        end_engine(name)?;
+        // Every step runs, whatever this one says.
+        if let Err(err) = end_engine(name) {
+            tracing::warn!("ending what a start of container '{name}' left: {err:#}, ignoring");
+        }
         return finish(engine, name, verdict);
     }
     // A person's call: nothing is known of a run's end, so none is made up.

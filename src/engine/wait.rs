@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 
 use crate::engine::lifecycle::Container;
+use crate::engine::start::EXIT_ENGINE;
 use crate::engine::status::State;
 use crate::history::{self, Entry};
 use crate::name::ContainerName;
@@ -17,9 +18,6 @@ use crate::paths::Paths;
 use crate::systemd::Error as SystemdError;
 use crate::systemd::manager::Manager;
 use crate::systemd::unit::{ActiveState, UnitProperties};
-
-/// Exit code of a run that wharf could not start.
-const ENGINE_CODE: u8 = 125;
 
 /// Waits until the current run of a container has ended, and returns the exit code of its process:
 /// 128 and the signal's number when a signal ended it. A container that does not run has ended
@@ -100,7 +98,7 @@ fn code_of(entry: &Entry) -> u8 {
     }
     match &entry.signal {
         Some(signal) => signal_code(signal),
-        None => ENGINE_CODE,
+        None => EXIT_ENGINE,
     }
 }
 
