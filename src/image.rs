@@ -11,14 +11,13 @@ pub mod config;
 mod describe;
 pub mod load;
 pub mod manifest;
-pub mod reference;
 pub mod store;
 
 use std::path::PathBuf;
 
 pub use self::config::Config;
-pub use self::reference::Reference;
-pub use crate::storage::digest::Digest;
+pub use crate::digest::Digest;
+pub use crate::reference::Reference;
 
 /// An image that is ready to be run.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,15 +6,18 @@
 //! 1. front ends: [`cli`], [`generator`]
 //! 2. what we do: [`engine`], and [`relay`], which the engine becomes by exec; it knows of it only
 //!    the command line ([`relay::invocation`])
-//! 3. what we use: [`image`], [`storage`], [`runtime`], [`systemd`], [`journal`], [`state`],
-//!    [`history`]; siblings do not import each other, except image → storage, history → state
-//! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`name`], [`paths`]
+//! 3. what we use: [`image`], [`storage`], [`registry`], [`runtime`], [`systemd`], [`journal`], [`state`],
+//!    [`history`]; siblings do not import each other, except image → storage
+//!    and registry, history → state
+//! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`reference`], [`digest`], [`name`],
+//!    [`paths`]
 //! 5. kernel: [`sys`], the only place for `unsafe`, raw descriptors and libc
 //!
 //! `docs/architecture.md` tells the same with the reasons.
 
 pub mod cli;
 pub mod definition;
+pub mod digest;
 pub mod engine;
 pub mod generator;
 pub mod history;
@@ -22,6 +25,8 @@ pub mod image;
 pub mod journal;
 pub mod name;
 pub mod paths;
+pub mod reference;
+pub mod registry;
 pub mod relay;
 pub mod runtime;
 pub mod settings;

@@ -4,7 +4,6 @@
 //! Nothing here knows where layers come from (`image`) or what will run on them (`engine`).
 
 pub mod decode;
-pub mod digest;
 pub mod extract;
 pub mod facts;
 pub mod layer;

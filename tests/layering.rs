@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "engine",
             "image",
             "storage",
+            "registry",
             "runtime",
             "systemd",
             "journal",
@@ -37,6 +38,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "definition",
             "unitfile",
             "settings",
+            "reference",
+            "digest",
             "name",
             "paths",
             "sys",
@@ -61,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "relay::invocation",
             "image",
             "storage",
+            "registry",
             "runtime",
             "systemd",
             "journal",
@@ -69,6 +73,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "definition",
             "unitfile",
             "settings",
+            "reference",
+            "digest",
             "name",
             "paths",
             "sys",
@@ -77,15 +83,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What the engine becomes by exec: the relay's command line is one type for writer and reader.
     // It uses no more than it must, as it stays beside every container.
     ("relay", &["journal::stream", "journal::event", "sys"]),
-    // 3. what we use: siblings do not know each other, except image → storage, and
-    // history → state: an exit is remembered with what was known at its start
+    // 3. what we use: siblings do not know each other, except image → storage and
+    // registry, and history → state: an exit is remembered with what was known at its start
     (
         "image",
         &[
             "storage",
+            "registry",
             "definition",
             "unitfile",
             "settings",
+            "reference",
+            "digest",
             "name",
             "paths",
             "sys",
@@ -93,7 +102,26 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "storage",
-        &["definition", "unitfile", "settings", "name", "paths", "sys"],
+        &[
+            "definition",
+            "unitfile",
+            "settings",
+            "digest",
+            "name",
+            "paths",
+            "sys",
+        ],
+    ),
+    (
+        "registry",
+        &[
+            "definition",
+            "settings",
+            "reference",
+            "digest",
+            "paths",
+            "sys",
+        ],
     ),
     (
         "runtime",
@@ -114,6 +142,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "definition",
             "unitfile",
             "settings",
+            "reference",
+            "digest",
             "name",
             "paths",
             "sys",
@@ -128,6 +158,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("settings", &["definition::problem", "paths", "sys"]),
     ("definition", &["name", "paths", "sys"]),
     ("unitfile", &["name", "sys"]),
+    ("reference", &["digest"]),
+    ("digest", &[]),
     ("paths", &["name"]),
     ("name", &[]),
     // 5. kernel

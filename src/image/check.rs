@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::store::{Store, file_name};
 use super::{Digest, Reference};
-use crate::storage::digest::Hashing;
+use crate::digest::Hashing;
 use crate::storage::layer;
 use crate::storage::member::printable;
 use crate::sys;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
+use crate::digest::Digest;
 
 /// What an image says about its process; all of it can be overridden by a definition.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]

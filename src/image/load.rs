@@ -18,7 +18,7 @@ use super::describe::{Described, LayerSource, check_blob, describe};
 use super::manifest::{self, CONFIG_TYPE, Descriptor, Manifest};
 use super::store::{STAGING_PREFIX, Store, Writer};
 use super::{Digest, Reference};
-use crate::storage::digest::Hashing;
+use crate::digest::Hashing;
 use crate::storage::extract::Notes;
 use crate::storage::layer;
 use crate::sys;

@@ -7,8 +7,8 @@
 use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::Digest;
 use super::config::LAYERS_MAX;
+use crate::digest::Digest;
 use crate::storage::decode::Compression;
 
 /// Largest manifest, index or config that is read: 4 MiB, as registries have it.

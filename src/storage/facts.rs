@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::digest::{Digest, Hashing};
 use super::member::printable;
+use crate::digest::{Digest, Hashing};
 use crate::sys::dir::{self, Dir, Entry, Kind};
 use crate::sys::root::{Links, Root};
 

@@ -12,10 +12,10 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::decode::{self, Compression};
-use super::digest::{Digest, Hashing};
 use super::extract::{Extractor, Notes};
 use super::facts::{self, Totals};
 use super::member::{Members, printable};
+use crate::digest::{Digest, Hashing};
 use crate::sys;
 use crate::sys::dir::{self, Dir};
 
