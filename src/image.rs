@@ -11,7 +11,12 @@ pub mod config;
 mod describe;
 pub mod load;
 pub mod manifest;
+pub mod mounts;
+pub mod pattern;
+pub mod remove;
+pub mod size;
 pub mod store;
+pub mod used;
 
 use std::path::PathBuf;
 

@@ -11,6 +11,10 @@ use crate::definition::problem::Problem;
 use crate::paths::Paths;
 use crate::sys;
 
+pub mod images;
+
+use self::images::Images;
+
 /// Settings of the engine, the same for all containers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +25,9 @@ pub struct Settings {
     /// `init`: the program put into containers with `init = true`. Defaults to the first of
     /// catatonit, tini-static that is there.
     pub init: Option<PathBuf>,
+    /// `[images]`: how much room images may take.
+    #[serde(default)]
+    pub images: Images,
 }
 
 impl Settings {
@@ -52,7 +59,11 @@ impl Settings {
             Err(err) if err.is_absent() => return Ok(()),
             other => other.map_err(|err| unreadable(file, &err))?,
         };
-        let Self { runtime, init } = toml::from_str(&text).map_err(|err| {
+        let Self {
+            runtime,
+            init,
+            images,
+        } = toml::from_str(&text).map_err(|err| {
             let before = text
                 .get(..err.span().map_or(0, |span| span.start))
                 .unwrap_or_default();
@@ -65,6 +76,7 @@ impl Settings {
         })?;
         self.runtime = runtime.or(self.runtime.take());
         self.init = init.or(self.init.take());
+        self.images = images.or(std::mem::take(&mut self.images));
         Ok(())
     }
 }

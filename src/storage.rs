@@ -11,3 +11,4 @@ pub mod member;
 pub mod overlay;
 pub mod pax;
 pub mod volume;
+pub mod view;
