@@ -162,3 +162,10 @@ pub fn unreadable(store: &Store) -> anyhow::Result<Vec<(String, String)>> {
     Ok(found)
 }
 
+
+/// Whether `text` names nothing that is there, damaged or not.
+pub fn is_absent(store: &Store, text: &str) -> bool {
+    text.parse::<Reference>().is_ok()
+        && damaged(store, text).is_none()
+        && store.find(text).is_err_and(|err| err.is::<super::store::Absent>())
+}

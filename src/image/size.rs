@@ -96,20 +96,16 @@ impl Sizes {
         only.map(|(_, (_, bytes))| bytes).sum()
     }
 
-    /// All images together, what they share counted once.
-    pub fn total(&self) -> u64 {
-        let all: BTreeMap<&Part, u64> = self
-            .images
-            .values()
+    /// How many of these images there are and what they take up together, what they share counted
+    /// once.
+    pub fn of_all(&self, images: &BTreeSet<Digest>) -> (usize, u64) {
+        let images = images.iter().filter_map(|digest| self.images.get(digest));
+        let all: BTreeMap<&Part, u64> = images
+            .clone()
             .flatten()
             .map(|(part, bytes)| (part, *bytes))
             .collect();
-        all.into_values().sum()
-    }
-
-    /// How many images there are, whatever their names.
-    pub fn count(&self) -> usize {
-        self.images.len()
+        (images.count(), all.into_values().sum())
     }
 }
 
