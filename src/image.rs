@@ -6,12 +6,15 @@
 //! knows containers.
 
 pub mod archive;
+pub mod change;
 pub mod check;
 pub mod config;
 mod describe;
+mod lease;
 pub mod load;
 pub mod manifest;
 pub mod store;
+mod stream;
 
 use std::path::PathBuf;
 
