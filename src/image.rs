@@ -6,9 +6,11 @@
 //! knows containers.
 
 pub mod archive;
+pub mod change;
 pub mod check;
 pub mod config;
 mod describe;
+mod lease;
 pub mod load;
 pub mod manifest;
 pub mod mounts;
@@ -16,6 +18,7 @@ pub mod pattern;
 pub mod remove;
 pub mod size;
 pub mod store;
+mod stream;
 pub mod used;
 
 use std::path::PathBuf;

@@ -104,13 +104,10 @@ pub fn remove(
     let store = writer.store();
     if let Some(reference) = damaged(store, text) {
         // Nothing tells which image it was, and a container may run it.
-        let records = store.records()?;
         for digest in in_use {
-            if !records.iter().any(|record| record.digest == *digest) {
-                writer
-                    .keep_unnamed(digest)
-                    .context("keeping the image of a running container")?;
-            }
+            writer
+                .keep(digest)
+                .context("keeping the image of a running container")?;
         }
         let name = file_name(Some(&reference), None);
         sys::fs::remove_file(&store.references_dir().join(name))?;
@@ -163,9 +160,10 @@ pub fn unreadable(store: &Store) -> anyhow::Result<Vec<(String, String)>> {
 }
 
 
-/// Whether `text` names nothing that is there, damaged or not.
+/// Whether `text` is a name or an id of nothing that is there, damaged or not.
 pub fn is_absent(store: &Store, text: &str) -> bool {
-    text.parse::<Reference>().is_ok()
+    let is_id = text.parse::<Digest>().is_ok();
+    (is_id || text.parse::<Reference>().is_ok())
         && damaged(store, text).is_none()
-        && store.find(text).is_err_and(|err| err.is::<super::store::Absent>())
+        && store.find(text).is_err()
 }
