@@ -4,24 +4,24 @@
 //! The verbs need no systemd and no network; they work with `--root` as well.
 
 mod check;
+mod filter;
+mod gc;
+mod history;
 mod inspect;
 mod load;
 mod ls;
+mod mount;
+mod prune;
 mod rm;
 mod tag;
-
-use std::collections::BTreeSet;
+mod unmount;
 
 use clap::Subcommand;
 
 use super::Context;
 use super::exit::ExitStatus;
-use crate::image::Digest;
-use crate::paths::Paths;
-use crate::state::{self, ImageRecord};
-use crate::sys;
 
-/// Load, list, check and remove images
+/// Load, list, check, share and remove images
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -33,8 +33,13 @@ enum Verb {
     Load(load::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
+    History(history::Args),
     Tag(tag::Args),
     Rm(rm::Args),
+    Prune(prune::Args),
+    Gc(gc::Args),
+    Mount(mount::Args),
+    Unmount(unmount::Args),
     Check(check::Args),
 }
 
@@ -44,25 +49,15 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         Verb::Load(args) => load::run(&context.paths, args),
         Verb::Ls(args) => ls::run(&context.paths, args),
         Verb::Inspect(args) => inspect::run(&context.paths, args),
+        Verb::History(args) => history::run(&context.paths, args),
         Verb::Tag(args) => tag::run(&context.paths, args),
         Verb::Rm(args) => rm::run(&context.paths, args),
+        Verb::Prune(args) => prune::run(&context.paths, args),
+        Verb::Gc(args) => gc::run(&context.paths, args),
+        Verb::Mount(args) => mount::run(&context.paths, args),
+        Verb::Unmount(args) => unmount::run(&context.paths, args),
         Verb::Check(args) => check::run(&context.paths, args),
     }
-}
-
-/// The manifests of images that containers were started from and not cleaned up since.
-fn in_use(paths: &Paths) -> anyhow::Result<BTreeSet<Digest>> {
-    let names = sys::fs::list_dir(&paths.runtime().join("containers"))?;
-    let records = names
-        .iter()
-        .filter_map(|name| name.to_str()?.parse().ok())
-        .filter_map(|name| state::load(paths, &name));
-    Ok(records
-        .filter_map(|record| match record.image {
-            ImageRecord::Image { digest, .. } => digest.parse().ok(),
-            ImageRecord::Rootfs(_) => None,
-        })
-        .collect())
 }
 
 /// A number of bytes for people.
