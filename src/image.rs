@@ -16,6 +16,7 @@ pub mod manifest;
 pub mod mounts;
 pub mod pattern;
 pub mod remove;
+pub mod save;
 pub mod size;
 pub mod store;
 mod stream;

@@ -13,6 +13,7 @@ mod ls;
 mod mount;
 mod prune;
 mod rm;
+mod save;
 mod tag;
 mod unmount;
 
@@ -31,6 +32,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Load(load::Args),
+    Save(save::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -47,6 +49,7 @@ enum Verb {
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     match &args.verb {
         Verb::Load(args) => load::run(&context.paths, args),
+        Verb::Save(args) => save::run(&context.paths, args),
         Verb::Ls(args) => ls::run(&context.paths, args),
         Verb::Inspect(args) => inspect::run(&context.paths, args),
         Verb::History(args) => history::run(&context.paths, args),
