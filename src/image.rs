@@ -9,6 +9,7 @@ pub mod archive;
 pub mod check;
 pub mod config;
 mod describe;
+pub mod instruction;
 pub mod load;
 pub mod manifest;
 pub mod store;
