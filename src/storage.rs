@@ -9,5 +9,7 @@ pub mod facts;
 pub mod layer;
 pub mod member;
 pub mod overlay;
+pub mod pack;
 pub mod pax;
 pub mod volume;
+pub mod walk;
