@@ -6,13 +6,16 @@
 //! knows containers.
 
 pub mod archive;
+pub mod change;
 pub mod check;
 pub mod config;
 mod describe;
 pub mod instruction;
+mod lease;
 pub mod load;
 pub mod manifest;
 pub mod store;
+mod stream;
 
 use std::path::PathBuf;
 

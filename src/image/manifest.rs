@@ -168,6 +168,26 @@ impl Manifest {
     }
 }
 
+/// Checks what was read of a blob against what was said about it.
+pub(super) fn check_blob(
+    descriptor: &Descriptor,
+    digest: &Digest,
+    bytes: u64,
+) -> anyhow::Result<()> {
+    ensure!(
+        bytes == descriptor.size,
+        "blob '{}' has {bytes} bytes, but its descriptor says {}",
+        descriptor.digest,
+        descriptor.size
+    );
+    ensure!(
+        *digest == descriptor.digest,
+        "blob '{}' has the content {digest}",
+        descriptor.digest
+    );
+    Ok(())
+}
+
 /// How a layer of this media type is compressed; none when it does not say.
 pub fn layer_compression(media_type: &str) -> anyhow::Result<Option<Compression>> {
     match media_type {
