@@ -10,6 +10,8 @@ pub mod change;
 pub mod check;
 pub mod config;
 mod describe;
+pub mod import;
+pub mod instruction;
 mod lease;
 pub mod load;
 pub mod manifest;

@@ -7,6 +7,7 @@ mod check;
 mod filter;
 mod gc;
 mod history;
+mod import;
 mod inspect;
 mod load;
 mod ls;
@@ -33,6 +34,7 @@ pub struct Args {
 enum Verb {
     Load(load::Args),
     Save(save::Args),
+    Import(import::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
     History(history::Args),
@@ -50,6 +52,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     match &args.verb {
         Verb::Load(args) => load::run(&context.paths, args),
         Verb::Save(args) => save::run(&context.paths, args),
+        Verb::Import(args) => import::run(&context.paths, args),
         Verb::Ls(args) => ls::run(&context.paths, args),
         Verb::Inspect(args) => inspect::run(&context.paths, args),
         Verb::History(args) => history::run(&context.paths, args),

@@ -60,12 +60,7 @@ fn space(store: &Store) -> anyhow::Result<Space> {
 }
 
 /// Chooses what goes.
-pub fn plan(
-    paths: &Paths,
-    settings: &Settings,
-    store: &Store,
-    goal: Goal,
-) -> anyhow::Result<Plan> {
+pub fn plan(paths: &Paths, settings: &Settings, store: &Store, goal: Goal) -> anyhow::Result<Plan> {
     let stored = Stored::load(store)?.total();
     let marks = match space(store) {
         Ok(space) => settings

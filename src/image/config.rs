@@ -208,7 +208,8 @@ fn check(raw: RawConfig) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
+/// Checks a value that must fit on a line by the grammar of its key.
+pub(super) fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
     let valid = match key {
         "WorkingDir" | "Volumes" => value.starts_with('/'),
         "StopSignal" => value

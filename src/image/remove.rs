@@ -159,7 +159,6 @@ pub fn unreadable(store: &Store) -> anyhow::Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-
 /// Whether `text` is a name or an id of nothing that is there, damaged or not.
 pub fn is_absent(store: &Store, text: &str) -> bool {
     let is_id = text.parse::<Digest>().is_ok();

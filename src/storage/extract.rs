@@ -39,9 +39,9 @@ const FREE_INODES_MIN: u64 = 10_000;
 /// Mode of directories that a layer does not list but puts something into; their owner is root.
 const IMPLIED_DIR_MODE: u32 = 0o755;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-const AUFS: &[u8] = b".wh..wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const AUFS: &[u8] = b".wh..wh.";
 
 /// The attribute by which overlayfs hides what lower layers have in a directory.
 pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";

@@ -8,9 +8,9 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::phrase;
 use crate::cli::terminal::{Cell, Colour, Out, Table};
+use crate::image::Digest;
 use crate::image::config::HistoryEntry;
 use crate::image::store::{Documents, Store};
-use crate::image::Digest;
 use crate::paths::Paths;
 use crate::storage::layer;
 

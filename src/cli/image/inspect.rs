@@ -82,12 +82,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-fn inspect(
-    paths: &Paths,
-    store: &Store,
-    sizes: &Sizes,
-    text: &str,
-) -> anyhow::Result<Inspected> {
+fn inspect(paths: &Paths, store: &Store, sizes: &Sizes, text: &str) -> anyhow::Result<Inspected> {
     let (_, digest) = store.find(text)?;
     let documents = store.documents(&digest)?;
     let records = store.records()?;

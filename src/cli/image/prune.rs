@@ -104,8 +104,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         let freed = remove::would_free(&store, &images)?;
         Report::new(images, freed, DryRun::Yes)
     } else {
-        let Removed { images, freed } =
-            remove::remove_all(&store, images, &|| gc::used(paths))?;
+        let Removed { images, freed } = remove::remove_all(&store, images, &|| gc::used(paths))?;
         Report::new(images, freed, DryRun::No)
     };
     let mut out = Out::stdout();

@@ -39,7 +39,10 @@ enum Format {
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let store = Store::open(paths)?;
-    let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
+    let output = args
+        .output
+        .as_deref()
+        .filter(|path| *path != Path::new("-"));
     if output.is_none() && args.format == Format::OciDir {
         return Err(Exit::usage("a directory needs a name; give one with '--output'").into());
     }
