@@ -8,6 +8,7 @@ pub mod extract;
 pub mod facts;
 pub mod layer;
 pub mod member;
+pub mod merged;
 pub mod overlay;
 pub mod pack;
 pub mod pax;

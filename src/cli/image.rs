@@ -4,6 +4,7 @@
 //! The verbs need no systemd and no network; they work with `--root` as well.
 
 mod check;
+mod diff;
 mod filter;
 mod gc;
 mod history;
@@ -44,6 +45,7 @@ enum Verb {
     Gc(gc::Args),
     Mount(mount::Args),
     Unmount(unmount::Args),
+    Diff(diff::Args),
     Check(check::Args),
 }
 
@@ -62,6 +64,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         Verb::Gc(args) => gc::run(&context.paths, args),
         Verb::Mount(args) => mount::run(&context.paths, args),
         Verb::Unmount(args) => unmount::run(&context.paths, args),
+        Verb::Diff(args) => diff::run(&context.paths, args),
         Verb::Check(args) => check::run(&context.paths, args),
     }
 }
