@@ -66,8 +66,31 @@ pub struct ConfigFile {
     pub architecture: String,
     /// GOOS of its programs.
     pub os: String,
+    /// Such as `v7` of `arm`.
+    pub variant: Option<String>,
     /// When it was built, RFC 3339.
     pub created: Option<String>,
+    /// Who built it.
+    pub author: Option<String>,
+    /// How it was built, the first step first.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// One step of how an image was built: text for people, that nothing depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryEntry {
+    /// When, RFC 3339.
+    pub created: Option<String>,
+    /// The command.
+    pub created_by: Option<String>,
+    /// Who did it.
+    pub author: Option<String>,
+    /// What they said about it.
+    pub comment: Option<String>,
+    /// Whether the step has no layer.
+    #[serde(deserialize_with = "null_is_default")]
+    pub empty_layer: bool,
 }
 
 /// Most layers of an image (hostile-inputs T26), and so most diff IDs.
@@ -80,7 +103,11 @@ struct RawFile {
     rootfs: RawRootfs,
     architecture: String,
     os: String,
+    variant: Option<String>,
     created: Option<String>,
+    author: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    history: Vec<HistoryEntry>,
 }
 
 #[derive(Deserialize)]
@@ -132,7 +159,10 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<ConfigFile> {
         diff_ids: raw.rootfs.diff_ids,
         architecture: raw.architecture,
         os: raw.os,
+        variant: raw.variant,
         created: raw.created,
+        author: raw.author,
+        history: raw.history,
     })
 }
 
@@ -178,7 +208,8 @@ fn check(raw: RawConfig) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
+/// Checks a value that must fit on a line by the grammar of its key.
+pub(super) fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
     let valid = match key {
         "WorkingDir" | "Volumes" => value.starts_with('/'),
         "StopSignal" => value

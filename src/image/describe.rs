@@ -210,26 +210,6 @@ fn blob_name(digest: &Digest) -> String {
 
 fn read_blob(archive: &Archive, descriptor: &Descriptor) -> anyhow::Result<Vec<u8>> {
     let bytes = archive.read(&blob_name(&descriptor.digest), DOCUMENT_BYTES_MAX)?;
-    check_blob(descriptor, &Digest::of(&bytes), bytes.len() as u64)?;
+    manifest::check_blob(descriptor, &Digest::of(&bytes), bytes.len() as u64)?;
     Ok(bytes)
-}
-
-/// Checks what was read of a blob against what was said about it.
-pub(super) fn check_blob(
-    descriptor: &Descriptor,
-    digest: &Digest,
-    bytes: u64,
-) -> anyhow::Result<()> {
-    ensure!(
-        bytes == descriptor.size,
-        "blob '{}' has {bytes} bytes, but its descriptor says {}",
-        descriptor.digest,
-        descriptor.size
-    );
-    ensure!(
-        *digest == descriptor.digest,
-        "blob '{}' has the content {digest}",
-        descriptor.digest
-    );
-    Ok(())
 }

@@ -156,6 +156,22 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<Document> {
     }
 }
 
+/// The media type that a manifest's bytes are sent and listed with: what they say, or that of OCI,
+/// whose manifests need not say it.
+pub fn media_type(bytes: &[u8]) -> &'static str {
+    #[derive(Deserialize)]
+    struct Said {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+    }
+    let said = serde_json::from_slice::<Said>(bytes).ok();
+    let said = said.and_then(|said| said.media_type);
+    MANIFEST_TYPES
+        .into_iter()
+        .find(|known| said.as_deref() == Some(known))
+        .unwrap_or(MANIFEST_TYPE)
+}
+
 impl Manifest {
     /// A manifest of ours, for archives that have none.
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
@@ -166,6 +182,26 @@ impl Manifest {
             layers,
         }
     }
+}
+
+/// Checks what was read of a blob against what was said about it.
+pub(super) fn check_blob(
+    descriptor: &Descriptor,
+    digest: &Digest,
+    bytes: u64,
+) -> anyhow::Result<()> {
+    ensure!(
+        bytes == descriptor.size,
+        "blob '{}' has {bytes} bytes, but its descriptor says {}",
+        descriptor.digest,
+        descriptor.size
+    );
+    ensure!(
+        *digest == descriptor.digest,
+        "blob '{}' has the content {digest}",
+        descriptor.digest
+    );
+    Ok(())
 }
 
 /// How a layer of this media type is compressed; none when it does not say.

@@ -2,8 +2,9 @@
 //! The store: `images/{blobs,references}` and what refers to what.
 //!
 //! Reading takes no lock: a reference is one small file that is replaced by rename, and everything
-//! it leads to was flushed before. Writers hold a kernel lock, shared; removing what nothing
-//! refers to needs it alone. `docs/storage.md` has the layout and the order of a commit.
+//! it leads to was flushed before. Adding is `change`'s part, which holds the store's kernel lock,
+//! shared, for moments only; removing what nothing refers to needs it alone and leaves what living
+//! changes rely on. `docs/storage.md` has the layout and the order of a commit.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,6 +15,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, ConfigFile};
+use super::lease;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Document, Manifest};
 use super::{Digest, Image, Reference};
 use crate::paths::Paths;
@@ -264,7 +266,8 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens the store for writing; what a killed writer left is removed when no other one works.
+    /// Opens the store for a moment of writing, such as to change names; what a killed writer left
+    /// is removed when nobody else is at it.
     pub fn write(&self) -> anyhow::Result<Writer<'_>> {
         let opened = || -> anyhow::Result<Writer<'_>> {
             for dir in [
@@ -275,13 +278,7 @@ impl Store {
             ] {
                 sys::fs::ensure_dir(&dir, 0o700)?;
             }
-            let lock = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(self.images.join("lock"))?;
+            let lock = self.open_lock()?;
             let alone = match lock.try_lock() {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock) => false,
@@ -301,11 +298,38 @@ impl Store {
         opened().with_context(|| format!("opening the image store '{}'", self.images.display()))
     }
 
+    /// The lock, shared, of a store that is open for writing: nothing is removed meanwhile. For
+    /// moments, never across the network.
+    pub(super) fn moment(&self) -> anyhow::Result<Writer<'_>> {
+        let locked = || -> anyhow::Result<File> {
+            let lock = self.open_lock()?;
+            lock.lock_shared()?;
+            Ok(lock)
+        };
+        let lock = locked().context("waiting for the image store's lock")?;
+        Ok(Writer { store: self, lock })
+    }
+
+    fn open_lock(&self) -> anyhow::Result<File> {
+        let path = self.images.join("lock");
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("opening '{}'", path.display()))
+    }
+
     /// Removes what was being made or removed when its writer died, and what nothing refers to.
     /// The caller holds the lock alone.
     fn sweep(&self) -> anyhow::Result<()> {
+        let live = lease::live(&self.images)?;
         for dir in [self.images.as_path(), self.layers.as_path()] {
-            remove_matching(dir, |name| name.starts_with(STAGING_PREFIX))?;
+            remove_matching(dir, |name| {
+                name.starts_with(STAGING_PREFIX) && !live.contains(name)
+            })?;
         }
         remove_matching(&self.references_dir(), |name| name.starts_with(".#"))?;
         remove_matching(&self.images, |name| name.starts_with(".#"))?;
@@ -333,8 +357,18 @@ impl Store {
         Ok(())
     }
 
-    fn used(&self) -> anyhow::Result<Used> {
+    /// What references lead to and what living changes rely on.
+    ///
+    /// # Errors
+    ///
+    /// A reference or a manifest is damaged, which hides what is in use.
+    pub(super) fn used(&self) -> anyhow::Result<Used> {
         let mut used = Used::default();
+        for name in lease::live(&self.images)? {
+            let uses = lease::uses(&self.images, &name)?;
+            used.layers.extend(uses.iter().cloned());
+            used.blobs.extend(uses);
+        }
         for name in self.record_names()? {
             let Some(record) = self.load_record(&name)? else {
                 continue;
@@ -352,10 +386,11 @@ impl Store {
     }
 }
 
-#[derive(Default)]
-struct Used {
-    blobs: BTreeSet<String>,
-    layers: BTreeSet<String>,
+/// What must stay, by the 64 digits of its digest.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    pub(super) blobs: BTreeSet<String>,
+    pub(super) layers: BTreeSet<String>,
 }
 
 fn remove_matching(dir: &Path, matches: impl Fn(&str) -> bool) -> anyhow::Result<()> {
@@ -388,7 +423,7 @@ pub(super) fn file_name(reference: Option<&Reference>, digest: Option<&Digest>) 
     }
 }
 
-/// The store, open for writing. Others may write too; nothing is removed under them.
+/// The store, open for a moment of writing. Others may write too; nothing is removed under them.
 #[derive(Debug)]
 pub struct Writer<'a> {
     store: &'a Store,
@@ -405,6 +440,7 @@ impl Writer<'_> {
     /// rename makes an image visible. An image that loses its only name keeps its content, under
     /// no name, because containers may run it.
     pub fn set_reference(&self, reference: &Reference, digest: &Digest) -> anyhow::Result<()> {
+        let _names = self.lock_names()?;
         let name = file_name(Some(reference), None);
         if let Ok(Some(old)) = self.store.load_record(&name)
             && old.digest != *digest
@@ -421,8 +457,27 @@ impl Writer<'_> {
         Ok(sys::fs::remove_file(&unnamed)?)
     }
 
-    /// Keeps the manifest `digest`, under no name.
-    pub fn keep_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
+    /// Who changes names reads them first, so one at a time.
+    fn lock_names(&self) -> anyhow::Result<File> {
+        let lock = || -> std::io::Result<File> {
+            let dir = File::open(self.store.references_dir())?;
+            dir.lock()?;
+            Ok(dir)
+        };
+        lock().context("waiting for the lock of the references")
+    }
+
+    /// Keeps the manifest `digest`, under no name, unless it has one.
+    pub(super) fn keep(&self, digest: &Digest) -> anyhow::Result<()> {
+        let _names = self.lock_names()?;
+        let records = self.store.records()?;
+        match records.iter().any(|record| record.digest == *digest) {
+            true => Ok(()),
+            false => self.keep_unnamed(digest),
+        }
+    }
+
+    fn keep_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
         self.write_record(&file_name(None, Some(digest)), None, digest)
     }
 
@@ -454,6 +509,7 @@ impl Writer<'_> {
     /// Removes a name, or with an id all names of the image, and then what nothing refers to any
     /// more. `in_use` are the manifests of images that containers run.
     pub fn remove(&self, text: &str, in_use: &BTreeSet<Digest>) -> anyhow::Result<Vec<Record>> {
+        let _names = self.lock_names()?;
         let (reference, digest) = self.store.find(text)?;
         let records = self.store.records()?;
         let of_image = || records.iter().filter(|record| record.digest == digest);

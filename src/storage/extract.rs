@@ -15,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 
 use super::member::{Member, MemberKind, printable};
+use crate::digest::Digest;
 use crate::sys::dir::{self, Dir, Kind, Time};
 use crate::sys::root::{Links, Root};
 
@@ -38,9 +39,9 @@ const FREE_INODES_MIN: u64 = 10_000;
 /// Mode of directories that a layer does not list but puts something into; their owner is root.
 const IMPLIED_DIR_MODE: u32 = 0o755;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-const AUFS: &[u8] = b".wh..wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const AUFS: &[u8] = b".wh..wh.";
 
 /// The attribute by which overlayfs hides what lower layers have in a directory.
 pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
@@ -52,6 +53,28 @@ pub struct Notes {
     pub replaced: u64,
     /// Extended attributes that are not on the list of allowed ones.
     pub dropped_xattrs: u64,
+}
+
+impl Notes {
+    /// What people should know about the layer `diff_id`.
+    pub fn warnings(&self, diff_id: &Digest) -> Vec<String> {
+        let Self {
+            replaced,
+            dropped_xattrs,
+        } = *self;
+        let texts = [
+            (replaced, "entries were there before, the last one counts"),
+            (
+                dropped_xattrs,
+                "extended attributes are not allowed in images, ignoring",
+            ),
+        ];
+        texts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("layer {}: {count} {what}", diff_id.short()))
+            .collect()
+    }
 }
 
 /// Writes members into one directory.

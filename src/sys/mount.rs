@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -75,21 +75,8 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
 
 /// Mounts an overlay of `layers`, lowest first, on `target`, with `upper` and `work` on top.
 pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
-    let opened = layers
-        .iter()
-        .map(|layer| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(layer, flags, Mode::empty())
-                .map_err(|err| Error::new(format!("open({:?})", layer.display()), err))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    // Layer paths are long and one page of options is all there is, so layers go by descriptor.
-    let lower: Vec<String> = opened
-        .iter()
-        .rev()
-        .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .collect();
-    let mut options = format!("lowerdir={},upperdir=", lower.join(":")).into_bytes();
+    let opened = open_layers(layers)?;
+    let mut options = format!("{},upperdir=", lower_option(&opened)).into_bytes();
     options.extend(escape_option(upper));
     options.extend(b",workdir=");
     options.extend(escape_option(work));
@@ -109,6 +96,42 @@ pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> 
         options.as_c_str(),
     )
     .map_err(|err| Error::new(call, err))
+}
+
+/// Mounts an overlay of `layers`, lowest first and at least two, on `target`, read-only.
+pub fn overlay_read_only(layers: &[PathBuf], target: &Path) -> Result<()> {
+    let opened = open_layers(layers)?;
+    let mut options = lower_option(&opened).into_bytes();
+    // As for `overlay`.
+    options.extend(b",redirect_dir=nofollow,metacopy=off,index=off");
+    let call = format!(
+        "mount(\"overlay\", {:?}, MS_RDONLY, {} layers)",
+        target.display(),
+        layers.len()
+    );
+    let options = CString::new(options).map_err(|err| Error::new(&call, err))?;
+    let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
+    rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
+        .map_err(|err| Error::new(call, err))
+}
+
+fn open_layers(layers: &[PathBuf]) -> Result<Vec<OwnedFd>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |layer: &PathBuf| {
+        rustix::fs::open(layer, flags, Mode::empty())
+            .map_err(|err| Error::new(format!("open({:?})", layer.display()), err))
+    };
+    layers.iter().map(open).collect()
+}
+
+/// Layer paths are long and one page of options is all there is, so layers go by descriptor.
+fn lower_option(opened: &[OwnedFd]) -> String {
+    let lower: Vec<String> = opened
+        .iter()
+        .rev()
+        .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .collect();
+    format!("lowerdir={}", lower.join(":"))
 }
 
 /// Escapes what separates overlay options and directories.
@@ -147,6 +170,12 @@ pub fn detach(target: &Path) -> Result<()> {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
         Err(err) => Err(Error::new(format!("umount2({:?})", target.display()), err)),
     }
+}
+
+/// Unmounts what is mounted on `target`; an error while somebody works in it.
+pub fn unmount(target: &Path) -> Result<()> {
+    rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
+        .map_err(|err| Error::new(format!("umount2({:?})", target.display()), err))
 }
 
 /// Flushes the file system that holds `path` (syncfs(2)).
