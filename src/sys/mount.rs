@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mounts and mount namespaces.
 
+pub mod detached;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -73,10 +75,35 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(point)
 }
 
+/// What is on top of an overlay's layers.
+#[derive(Debug, Clone, Copy)]
+pub enum Upper<'a> {
+    /// What is written goes to `diff`; `work` is overlayfs's own.
+    Writable {
+        /// The upper directory.
+        diff: &'a Path,
+        /// A directory on the same file system.
+        work: &'a Path,
+    },
+    /// An upper directory is one more layer: nothing can be written.
+    Layer(&'a Path),
+}
+
 /// Mounts an overlay of `layers`, lowest first, on `target`, with `upper` and `work` on top.
 pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    let diff = upper;
+    overlay_with(layers, &Upper::Writable { diff, work }, target)
+}
+
+fn overlay_with(layers: &[PathBuf], upper: &Upper<'_>, target: &Path) -> Result<()> {
+    let top = match upper {
+        Upper::Writable { .. } => None,
+        Upper::Layer(diff) => Some(*diff),
+    };
     let opened = layers
         .iter()
+        .map(PathBuf::as_path)
+        .chain(top)
         .map(|layer| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(layer, flags, Mode::empty())
@@ -89,10 +116,17 @@ pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> 
         .rev()
         .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
         .collect();
-    let mut options = format!("lowerdir={},upperdir=", lower.join(":")).into_bytes();
-    options.extend(escape_option(upper));
-    options.extend(b",workdir=");
-    options.extend(escape_option(work));
+    let mut options = format!("lowerdir={}", lower.join(":")).into_bytes();
+    let mut flags = MountFlags::NODEV;
+    match upper {
+        Upper::Writable { diff, work } => {
+            options.extend(b",upperdir=");
+            options.extend(escape_option(diff));
+            options.extend(b",workdir=");
+            options.extend(escape_option(work));
+        }
+        Upper::Layer(_) => flags |= MountFlags::RDONLY,
+    }
     // What an image says about redirects must not reach out of its layers (hostile-inputs T9).
     options.extend(b",redirect_dir=nofollow,metacopy=off,index=off");
     let call = format!(
@@ -101,14 +135,8 @@ pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> 
         layers.len()
     );
     let options = CString::new(options).map_err(|err| Error::new(&call, err))?;
-    rustix::mount::mount(
-        "overlay",
-        target,
-        "overlay",
-        MountFlags::NODEV,
-        options.as_c_str(),
-    )
-    .map_err(|err| Error::new(call, err))
+    rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
+        .map_err(|err| Error::new(call, err))
 }
 
 /// Escapes what separates overlay options and directories.
