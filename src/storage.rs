@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows where layers come from (`image`) or what will run on them (`engine`).
 
+pub mod changes;
 pub mod decode;
 pub mod extract;
 pub mod facts;

@@ -370,7 +370,7 @@ type Xattr = (Vec<u8>, Vec<u8>);
 ///
 /// The tree relies on what overlayfs keeps elsewhere: a redirected directory, or a file whose
 /// content is in a lower layer. wharf mounts without both.
-fn xattrs_of<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Vec<Xattr>> {
+pub(super) fn xattrs_of<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Vec<Xattr>> {
     let mut xattrs = Vec::new();
     for name in dir::xattr_names(&fd)? {
         let bytes = name.as_bytes();

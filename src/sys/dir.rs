@@ -132,6 +132,14 @@ impl Dir {
             .map_err(|err| Error::new(format!("open({path:?}, O_DIRECTORY)"), err))
     }
 
+    /// Opens the directory that `fd`, perhaps an `O_PATH` one, is.
+    pub fn reopen(fd: impl AsFd) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(fd, ".", flags, Mode::empty())
+            .map(Self::from)
+            .map_err(|err| Error::new("open(\".\", O_DIRECTORY)", err))
+    }
+
     /// Opens the directory `name` in this one; a link is an error.
     pub fn open_dir(&self, name: &OsStr) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -328,6 +336,17 @@ impl Dir {
         }
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)
             .map_err(|err| failed("rmdir", name, err))
+    }
+
+    /// Takes the kernel's lock on the directory unless somebody has it. It is held until the
+    /// directory is closed.
+    pub fn try_lock(&self) -> Result<bool> {
+        use rustix::fs::{FlockOperation, flock};
+        match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(err) => Err(Error::new("flock()", err)),
+        }
     }
 
     /// Flushes the file system that holds the directory.

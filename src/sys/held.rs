@@ -74,10 +74,7 @@ impl Held {
 
     /// Opens a directory.
     pub fn open_dir(&self) -> Result<Dir> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.fd, ".", flags, Mode::empty())
-            .map(Dir::from)
-            .map_err(|err| Error::new("open(\".\", O_DIRECTORY)", err))
+        Dir::reopen(&self.fd)
     }
 
     /// The target of a symbolic link.
