@@ -3,8 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -75,26 +74,26 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
 
 /// Mounts an overlay of `layers`, lowest first, on `target`, with `upper` and `work` on top.
 pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    let open = |path: &Path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|err| Error::new(format!("open({:?})", path.display()), err))
+    };
     let opened = layers
         .iter()
-        .map(|layer| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(layer, flags, Mode::empty())
-                .map_err(|err| Error::new(format!("open({:?})", layer.display()), err))
-        })
+        .map(|layer| open(layer))
         .collect::<Result<Vec<_>>>()?;
-    // Layer paths are long and one page of options is all there is, so layers go by descriptor.
-    let lower: Vec<String> = opened
-        .iter()
-        .rev()
-        .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .collect();
-    let mut options = format!("lowerdir={},upperdir=", lower.join(":")).into_bytes();
-    options.extend(escape_option(upper));
-    options.extend(b",workdir=");
-    options.extend(escape_option(work));
+    // Paths are long and one page of options is all there is, so all go by descriptor.
+    let by_descriptor = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower: Vec<String> = opened.iter().rev().map(by_descriptor).collect();
+    let (upper, work) = (open(upper)?, open(work)?);
     // What an image says about redirects must not reach out of its layers (hostile-inputs T9).
-    options.extend(b",redirect_dir=nofollow,metacopy=off,index=off");
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=nofollow,metacopy=off,index=off",
+        lower.join(":"),
+        by_descriptor(&upper),
+        by_descriptor(&work)
+    );
     let call = format!(
         "mount(\"overlay\", {:?}, {} layers)",
         target.display(),
@@ -109,18 +108,6 @@ pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> 
         options.as_c_str(),
     )
     .map_err(|err| Error::new(call, err))
-}
-
-/// Escapes what separates overlay options and directories.
-fn escape_option(path: &Path) -> Vec<u8> {
-    path.as_os_str()
-        .as_bytes()
-        .iter()
-        .flat_map(|&byte| match byte {
-            b',' | b':' | b'\\' => vec![b'\\', byte],
-            _ => vec![byte],
-        })
-        .collect()
 }
 
 /// Binds `source` and what is mounted below it on `target`.
