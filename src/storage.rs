@@ -10,4 +10,5 @@ pub mod layer;
 pub mod member;
 pub mod overlay;
 pub mod pax;
+mod times;
 pub mod volume;
