@@ -13,6 +13,7 @@ pub mod merged;
 pub mod overlay;
 pub mod pack;
 pub mod pax;
+mod times;
 pub mod view;
 pub mod volume;
 pub mod walk;
