@@ -7,7 +7,10 @@
 //! `WHARF_CRASH_STRIDE` says how many system calls lie between two points; 1 is every one.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
-#![expect(clippy::print_stdout, reason = "how much was swept is a figure of the test")]
+#![expect(
+    clippy::print_stdout,
+    reason = "how much was swept is a figure of the test"
+)]
 
 #[path = "support/container.rs"]
 mod container;
