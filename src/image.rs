@@ -10,9 +10,13 @@ pub mod change;
 pub mod check;
 pub mod config;
 mod describe;
+mod fetch;
+mod flight;
 mod lease;
 pub mod load;
 pub mod manifest;
+pub mod platform;
+pub mod pull;
 pub mod store;
 mod stream;
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image VERB`: the images of this machine. One file per verb.
 //!
-//! The verbs need no systemd and no network; they work with `--root` as well.
+//! The verbs need no systemd, and no network but those that talk to registries; they work with
+//! `--root` as well.
 
 mod check;
 mod inspect;
 mod load;
 mod ls;
+mod pull;
 mod rm;
 mod tag;
 
@@ -21,7 +23,7 @@ use crate::paths::Paths;
 use crate::state::{self, ImageRecord};
 use crate::sys;
 
-/// Load, list, check and remove images
+/// Pull, load, list, check and remove images
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -30,6 +32,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Pull(pull::Args),
     Load(load::Args),
     Ls(ls::Args),
     Inspect(inspect::Args),
@@ -41,6 +44,7 @@ enum Verb {
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     match &args.verb {
+        Verb::Pull(args) => pull::run(&context.paths, args),
         Verb::Load(args) => load::run(&context.paths, args),
         Verb::Ls(args) => ls::run(&context.paths, args),
         Verb::Inspect(args) => inspect::run(&context.paths, args),

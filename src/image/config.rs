@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Platform;
 use crate::digest::Digest;
 
 /// What an image says about its process; all of it can be overridden by a definition.
@@ -64,10 +65,23 @@ pub struct ConfigFile {
     pub diff_ids: Vec<Digest>,
     /// GOARCH of its programs.
     pub architecture: String,
+    /// Such as `v7` of `arm`.
+    pub variant: Option<String>,
     /// GOOS of its programs.
     pub os: String,
     /// When it was built, RFC 3339.
     pub created: Option<String>,
+}
+
+impl ConfigFile {
+    /// For which machines the image is.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
+    }
 }
 
 /// Most layers of an image (hostile-inputs T26), and so most diff IDs.
@@ -79,6 +93,8 @@ struct RawFile {
     config: RawConfig,
     rootfs: RawRootfs,
     architecture: String,
+    #[serde(default)]
+    variant: Option<String>,
     os: String,
     created: Option<String>,
 }
@@ -131,6 +147,7 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<ConfigFile> {
         config: check(raw.config).context("reading the image's config")?,
         diff_ids: raw.rootfs.diff_ids,
         architecture: raw.architecture,
+        variant: raw.variant,
         os: raw.os,
         created: raw.created,
     })
