@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Platform;
 use crate::digest::Digest;
 
 /// What an image says about its process; all of it can be overridden by a definition.
@@ -93,6 +94,17 @@ pub struct HistoryEntry {
     pub empty_layer: bool,
 }
 
+impl ConfigFile {
+    /// For which machines the image is.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
+    }
+}
+
 /// Most layers of an image (hostile-inputs T26), and so most diff IDs.
 pub const LAYERS_MAX: usize = 500;
 
@@ -102,6 +114,7 @@ struct RawFile {
     config: RawConfig,
     rootfs: RawRootfs,
     architecture: String,
+    #[serde(default)]
     os: String,
     variant: Option<String>,
     created: Option<String>,
