@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image VERB`: the images of this machine. One file per verb.
 //!
-//! The verbs need no systemd and no network; they work with `--root` as well.
+//! The verbs need no systemd, and no network but for `pull`, `push` and repairs; they work with
+//! `--root` as well.
 
 mod check;
 mod diff;
@@ -14,6 +15,7 @@ mod load;
 mod ls;
 mod mount;
 mod prune;
+mod push;
 mod rm;
 mod save;
 mod tag;
@@ -46,6 +48,7 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Diff(diff::Args),
+    Push(push::Args),
     Check(check::Args),
 }
 
@@ -64,6 +67,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         Verb::Gc(args) => gc::run(&context.paths, args),
         Verb::Mount(args) => mount::run(&context.paths, args),
         Verb::Unmount(args) => unmount::run(&context.paths, args),
+        Verb::Push(args) => push::run(&context.paths, args),
         Verb::Diff(args) => diff::run(&context.paths, args),
         Verb::Check(args) => check::run(&context.paths, args),
     }
