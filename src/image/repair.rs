@@ -15,6 +15,7 @@ use super::change::{Change, Expected};
 use super::check::{Finding, Place, Report};
 use super::config;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
+use super::platform;
 use super::store::{Record, Store, file_name};
 use super::{Digest, Reference};
 use crate::registry::Client;
@@ -145,7 +146,7 @@ impl Work<'_> {
         let digest = match manifest::parse(&fetched.bytes)? {
             Document::Manifest(_) => fetched.digest,
             Document::Index(entries) => {
-                manifest::select(&entries, &manifest::local_platform())?.digest
+                platform::select(&entries, &manifest::local_platform())?.digest
             }
         };
         ensure!(
