@@ -421,8 +421,16 @@ impl Connection {
     fn serve<S: Read + Write>(&self, stream: &mut S) -> io::Result<()> {
         let mut reader = BufReader::new(stream);
         loop {
-            let Some(mut request) = read_request(&mut reader)? else {
-                return Ok(());
+            let mut request = match read_request(&mut reader) {
+                Ok(Some(request)) => request,
+                Ok(None) => return Ok(()),
+                Err(err) => {
+                    // As Go's server says to those who speak TLS to it.
+                    let stream = reader.get_mut();
+                    stream
+                        .write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nHTTPS to an HTTP server\n")?;
+                    return Err(err);
+                }
             };
             {
                 let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
