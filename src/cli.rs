@@ -16,6 +16,8 @@ pub mod history;
 pub mod image;
 pub mod inspect;
 pub mod kill;
+pub mod login;
+pub mod logout;
 pub mod logs;
 pub mod output;
 pub mod pause;
@@ -100,6 +102,8 @@ enum Command {
     Events(events::Args),
     Rm(rm::Args),
     Image(image::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Check(check::Args),
     Cat(cat::Args),
     Schema(schema::Args),
@@ -216,6 +220,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Rm(args) => rm::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),
         Command::Image(args) => image::run(&context, args),
+        Command::Login(args) => login::run(&context, args),
+        Command::Logout(args) => logout::run(&context, args),
     }
 }
 
