@@ -16,6 +16,7 @@ pub mod exit;
 mod handover;
 pub mod hooks;
 pub mod host;
+pub mod images;
 pub mod lifecycle;
 mod links;
 pub mod listing;
