@@ -86,9 +86,7 @@ impl<'a> Fetch<'a> {
             if ours.is_empty() {
                 drop(flights);
                 if let Some((descriptor, _)) = others.first() {
-                    flight::wait(self.change.store(), &descriptor.digest, |holder| {
-                        (self.report)(Event::Waiting(holder.to_owned()));
-                    })?;
+                    flight::wait(self.change.store(), &descriptor.digest, self.report)?;
                 }
             } else {
                 self.download(ours)?;
