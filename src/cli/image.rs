@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image VERB`: the images of this machine. One file per verb.
 //!
-//! The verbs need no systemd, and no network but for `pull`, `push` and repairs; they work with
+//! The verbs need no systemd, and no network but those that talk to registries; they work with
 //! `--root` as well.
 
 mod check;
@@ -15,6 +15,7 @@ mod load;
 mod ls;
 mod mount;
 mod prune;
+mod pull;
 mod push;
 mod rm;
 mod save;
@@ -26,7 +27,7 @@ use clap::Subcommand;
 use super::Context;
 use super::exit::ExitStatus;
 
-/// Load, list, check, share and remove images
+/// Pull, load, list, check, share and remove images
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -35,6 +36,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Pull(pull::Args),
     Load(load::Args),
     Save(save::Args),
     Import(import::Args),
@@ -55,6 +57,7 @@ enum Verb {
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     match &args.verb {
+        Verb::Pull(args) => pull::run(&context.paths, args),
         Verb::Load(args) => load::run(&context.paths, args),
         Verb::Save(args) => save::run(&context.paths, args),
         Verb::Import(args) => import::run(&context.paths, args),

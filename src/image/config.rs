@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Platform;
 use crate::digest::Digest;
 
 /// What an image says about its process; all of it can be overridden by a definition.
@@ -64,10 +65,10 @@ pub struct ConfigFile {
     pub diff_ids: Vec<Digest>,
     /// GOARCH of its programs.
     pub architecture: String,
-    /// GOOS of its programs.
-    pub os: String,
     /// Such as `v7` of `arm`.
     pub variant: Option<String>,
+    /// GOOS of its programs.
+    pub os: String,
     /// When it was built, RFC 3339.
     pub created: Option<String>,
     /// Who built it.
@@ -93,6 +94,17 @@ pub struct HistoryEntry {
     pub empty_layer: bool,
 }
 
+impl ConfigFile {
+    /// For which machines the image is.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
+    }
+}
+
 /// Most layers of an image (hostile-inputs T26), and so most diff IDs.
 pub const LAYERS_MAX: usize = 500;
 
@@ -102,8 +114,9 @@ struct RawFile {
     config: RawConfig,
     rootfs: RawRootfs,
     architecture: String,
-    os: String,
+    #[serde(default)]
     variant: Option<String>,
+    os: String,
     created: Option<String>,
     author: Option<String>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -158,8 +171,8 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<ConfigFile> {
         config: check(raw.config).context("reading the image's config")?,
         diff_ids: raw.rootfs.diff_ids,
         architecture: raw.architecture,
-        os: raw.os,
         variant: raw.variant,
+        os: raw.os,
         created: raw.created,
         author: raw.author,
         history: raw.history,

@@ -142,17 +142,15 @@ impl Work<'_> {
             )?;
         (self.tell)(&format!("asking for {reference}"));
         let fetched = self.client.manifest(&reference)?;
-        let digest = match manifest::parse(&fetched.bytes)? {
-            Document::Manifest(_) => fetched.digest,
-            Document::Index(entries) => {
-                manifest::select(&entries, &manifest::local_platform())?.digest
-            }
+        let offered = match manifest::parse(&fetched.bytes)? {
+            Document::Manifest(_) => vec![fetched.digest],
+            Document::Index(entries) => entries.iter().map(|entry| entry.digest).collect(),
         };
-        ensure!(
-            self.store.read_blob(&digest).is_ok(),
+        let stored = |digest: &&Digest| self.store.read_blob(digest).is_ok();
+        let digest = *offered.iter().find(stored).context(
             "the registry has another image under this name now; remove it with 'wharf image rm' \
-             and pull or load it again"
-        );
+             and pull or load it again",
+        )?;
         // What is there is no reference, so there is nothing to keep under no name.
         let path = self.store.references_dir().join(name);
         crate::sys::fs::remove_file(&path)?;

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 
-use super::manifest::{self, Descriptor, Platform};
+use super::manifest::{self, Descriptor};
 use super::store::{Documents, Store};
 use super::{Digest, Reference};
 use crate::digest::Hashing;
@@ -151,11 +151,7 @@ fn write_layout(store: &Store, images: &[Selected], sink: &mut dyn Sink) -> anyh
             media_type: manifest::media_type(&bytes).to_owned(),
             digest: image.digest,
             size: bytes.len() as u64,
-            platform: Some(Platform {
-                os: config.os.clone(),
-                architecture: config.architecture.clone(),
-                variant: config.variant.clone(),
-            }),
+            platform: Some(config.platform()),
             annotations: reference.map(|reference| {
                 let name = reference.to_string();
                 // The name of the specification, and the one that containerd and docker read.

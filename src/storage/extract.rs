@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::member::{Member, MemberKind, printable};
 use crate::digest::Digest;
-use crate::sys::dir::{self, Dir, Kind, Time};
+use crate::sys::dir::{self, Dir, Kind, Space, Time};
 use crate::sys::root::{Links, Root};
 
 /// Most entries in one layer; larger layers do not occur, and an inode costs a file system more
@@ -443,7 +443,7 @@ impl Extractor {
     fn check_space(&self) -> anyhow::Result<()> {
         let space = self.trash.space()?;
         ensure!(
-            space.bytes >= FREE_BYTES_MIN.min(space.bytes_total / 20),
+            space.bytes >= floor(&space),
             "only {} MiB are free; make room, for example with 'wharf image rm'",
             space.bytes >> 20
         );
@@ -454,6 +454,11 @@ impl Extractor {
         );
         Ok(())
     }
+}
+
+/// Bytes of a file system that unpacking leaves free.
+pub fn floor(space: &Space) -> u64 {
+    FREE_BYTES_MIN.min(space.bytes_total / 20)
 }
 
 enum XattrRule {
