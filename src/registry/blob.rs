@@ -165,8 +165,8 @@ impl Inner {
         let length = answer.response.body().content_length();
         if let Some(length) = length.filter(|length| *length != size - first.min(size)) {
             return Err(Failure::refused(format!(
-                "it wants to send {length} bytes of blob {digest} where {} are to come; the server \
-                 misbehaves",
+                "it wants to send {length} bytes of blob {digest} where {} are to come; tell the \
+                 registry's operator",
                 size - first.min(size)
             ))
             .into());
@@ -291,7 +291,7 @@ impl Blob {
         }
         if seen.finish() != self.seen.finish() {
             return Err(Failure::refused(format!(
-                "it sent other bytes for blob {} the second time; the server misbehaves, nothing \
+                "it sent other bytes for blob {} the second time; tell the registry's operator, nothing \
                  of it is kept",
                 self.digest
             ))
@@ -310,7 +310,7 @@ impl Blob {
         match body.reader.read(&mut more) {
             Ok(0) | Err(_) => Ok(()),
             Ok(_) => Err(Failure::refused(format!(
-                "it sent more than the {} bytes that blob {} has; the server misbehaves",
+                "it sent more than the {} bytes that blob {} has; tell the registry's operator",
                 self.size, self.digest
             ))),
         }
@@ -346,7 +346,10 @@ impl Blob {
 }
 
 fn broke_off(url: &Url) -> Failure {
-    Failure::unreachable(format!("'{}' closed the connection", url.origin))
+    Failure::unreachable(format!(
+        "'{}' closed the connection; try again later",
+        url.origin
+    ))
 }
 
 impl Read for Blob {

@@ -26,7 +26,7 @@ pub struct ChallengeError;
 
 impl fmt::Display for ChallengeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its WWW-Authenticate field cannot be understood")
+        f.write_str("it sent a WWW-Authenticate field that cannot be understood")
     }
 }
 

@@ -20,7 +20,7 @@ pub enum Kind {
     Denied,
     /// No answer, a broken connection, an overloaded server: it may work later.
     Unreachable,
-    /// We do not want to: blocked, insecure, or the server misbehaves.
+    /// We do not want to: blocked, insecure, or tell the registry's operator.
     Refused,
 }
 

@@ -98,7 +98,7 @@ impl Inner {
             if digest != expected {
                 return Err(Failure::refused(format!(
                     "it sent a manifest with the digest {digest} where {expected} was to be sent; \
-                     the server misbehaves, nothing was stored"
+                     tell the registry's operator, nothing was stored"
                 )));
             }
         }
@@ -149,7 +149,7 @@ fn claimed_digest(answer: &Answer) -> Result<Option<Digest>, Failure> {
     };
     let digest = field.parse().map_err(|_| {
         Failure::refused(format!(
-            "it says that the digest is '{}', which is none; the server misbehaves",
+            "it says that the digest is '{}', which is none; tell the registry's operator",
             quote(field)
         ))
     });
@@ -172,7 +172,7 @@ fn media_type(answer_type: &str, bytes: &[u8]) -> Result<String, Failure> {
     }
     let outline: Outline = serde_json::from_slice(bytes).map_err(|err| {
         Failure::refused(format!(
-            "it sent a manifest that is not one (line {} column {}); the server misbehaves",
+            "it sent a manifest that is not one (line {} column {}); tell the registry's operator",
             err.line(),
             err.column()
         ))
@@ -189,7 +189,7 @@ fn media_type(answer_type: &str, bytes: &[u8]) -> Result<String, Failure> {
     );
     match outline.media_type {
         Some(own) if !says_nothing && own != answer_type => Err(Failure::refused(format!(
-            "it sent a manifest of type '{}' as '{}'; the server misbehaves",
+            "it sent a manifest of type '{}' as '{}'; tell the registry's operator",
             quote(&own),
             quote(answer_type)
         ))),

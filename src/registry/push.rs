@@ -180,7 +180,9 @@ fn upload_location(answer: &Answer) -> Result<Url, Failure> {
     let location = answer.field(header::LOCATION)?.unwrap_or_default();
     let url = from.join(location).map_err(|why| {
         let location = quote(location);
-        Failure::refused(format!("it wants the upload at '{location}', which {why}"))
+        Failure::refused(format!(
+            "it wants the upload at '{location}', which {why}; tell the registry's operator"
+        ))
     })?;
     if url.origin != from.origin {
         return Err(Failure::refused(format!(
@@ -197,7 +199,7 @@ fn upload_location(answer: &Answer) -> Result<Url, Failure> {
 fn check_digest(answer: &Answer, digest: &Digest) -> Result<(), Failure> {
     match answer.field(DIGEST_FIELD)? {
         Some(field) if field != digest.to_string() => Err(Failure::refused(format!(
-            "it was sent {digest} and says that it has '{}'; the server misbehaves",
+            "it was sent {digest} and says that it has '{}'; tell the registry's operator",
             quote(field)
         ))),
         _ => Ok(()),

@@ -187,7 +187,7 @@ impl Session {
         for field in answer.response.headers().get_all(header::WWW_AUTHENTICATE) {
             let text = field.to_str().unwrap_or("\u{1}");
             let found = Challenge::parse_all(text)
-                .map_err(|err| Failure::refused(format!("'{}': {err}", answer.url.origin)))?;
+                .map_err(|err| Failure::refused(format!("{err}; tell the registry's operator")))?;
             challenges.extend(found);
         }
         let find = |scheme: &str| {

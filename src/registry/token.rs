@@ -133,7 +133,9 @@ impl Request<'_> {
         let text = self.challenge.parameter("realm").unwrap_or_default();
         let shown = quote(text);
         let realm = Url::parse(text).map_err(|why| {
-            Failure::refused(format!("its token server is '{shown}', which {why}"))
+            Failure::refused(format!(
+                "its token server is '{shown}', which {why}; tell the registry's operator"
+            ))
         })?;
         let host = &realm.origin.host;
         let same_host = *host == self.home.host;
@@ -141,7 +143,7 @@ impl Request<'_> {
             && !(self.home.scheme == Scheme::Http && (same_host || self.is_configured(&realm)))
         {
             return Err(Failure::refused(format!(
-                "its token server is '{shown}', which is not encrypted; the server misbehaves"
+                "its token server is '{shown}', which is not encrypted; tell the registry's operator"
             )));
         }
         let is_forbidden = realm.origin.address().is_some_and(is_off_limits)
@@ -149,7 +151,7 @@ impl Request<'_> {
         if is_forbidden && !same_host {
             return Err(Failure::refused(format!(
                 "its token server is '{shown}', an address of this machine or its neighbourhood; \
-                 the server misbehaves"
+                 tell the registry's operator"
             )));
         }
         if credentials.is_some() && !self.is_trusted(&realm) {
@@ -195,7 +197,7 @@ fn is_below(host: &str, parent: &str) -> bool {
 fn parse(bytes: &[u8], origin: &Origin) -> Result<Token, Failure> {
     let bad = |why: &str| {
         Failure::refused(format!(
-            "the token server '{origin}' gave an answer {why}; the server misbehaves"
+            "the token server '{origin}' gave an answer {why}; tell the registry's operator"
         ))
     };
     let answered: Answered =

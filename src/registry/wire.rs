@@ -80,7 +80,7 @@ impl Answer {
         let declared = self.response.body().content_length();
         let too_long = || {
             Failure::refused(format!(
-                "'{}' sent more than {limit} bytes for a document; the server misbehaves",
+                "'{}' sent more than {limit} bytes for a document; tell the registry's operator",
                 self.url.origin
             ))
         };
@@ -173,12 +173,14 @@ fn single<'h>(
     let first = values.next();
     if values.next().is_some() {
         return Err(Failure::refused(format!(
-            "the server sent two fields '{name}'; the server misbehaves"
+            "the server sent two fields '{name}'; tell the registry's operator"
         )));
     }
     first.map_or(Ok(None), |value| {
         let text = value.to_str().map_err(|_| {
-            Failure::refused(format!("the server sent a field '{name}' that is not text"))
+            Failure::refused(format!(
+                "the server sent a field '{name}' that is not text; tell the registry's operator"
+            ))
         });
         text.map(Some)
     })
@@ -242,7 +244,8 @@ impl Wire {
             hops += 1;
             if hops > REDIRECTS_MAX {
                 return Err(Failure::refused(format!(
-                    "it redirected more than {REDIRECTS_MAX} times, last to '{}'",
+                    "it redirected more than {REDIRECTS_MAX} times, last to '{}'; tell the \
+                     registry's operator",
                     quote(&url.to_string())
                 ))
                 .into());
@@ -380,14 +383,16 @@ fn redirected(message: &Message<'_>, answer: &Answer) -> Result<Url, Failure> {
     let location = answer.field(header::LOCATION)?.unwrap_or_default();
     let to = from.join(location).map_err(|why| {
         let location = quote(location);
-        Failure::refused(format!("it redirects to '{location}', which {why}"))
+        Failure::refused(format!(
+            "it redirects to '{location}', which {why}; tell the registry's operator"
+        ))
     })?;
     let refused = |why: &str| {
         let to = quote(&to.to_string());
         Err(Failure::refused(format!("it redirects to '{to}', {why}")))
     };
     if from.origin.scheme == Scheme::Https && to.origin.scheme == Scheme::Http {
-        return refused("which is not encrypted; the server misbehaves");
+        return refused("which is not encrypted; tell the registry's operator");
     }
     if to.origin == message.url.origin {
         return Ok(to);
@@ -396,7 +401,9 @@ fn redirected(message: &Message<'_>, answer: &Answer) -> Result<Url, Failure> {
     let forbidden = to.origin.address().is_some_and(is_off_limits)
         || (to.origin.is_loopback() && !home_is_local);
     if forbidden {
-        return refused("an address of this machine or its neighbourhood; the server misbehaves");
+        return refused(
+            "an address of this machine or its neighbourhood; tell the registry's operator",
+        );
     }
     Ok(to)
 }
@@ -422,11 +429,14 @@ pub(super) fn trouble(err: ureq::Error, url: &Url) -> Trouble {
             passing(format!("the proxy does not connect to it: {}", quote(&why)))
         }
         ureq::Error::Other(other) if other.is::<OffLimits>() => Trouble::Final(Failure::refused(
-            format!("a server sent us to '{origin}': {other}; the server misbehaves"),
+            format!("a server sent us to '{origin}': {other}; tell the registry's operator"),
         )),
-        ureq::Error::Other(other) if other.is::<TooSlow>() => passing(other.to_string()),
+        ureq::Error::Other(other) if other.is::<TooSlow>() => Trouble::passing(
+            Failure::unreachable(format!("'{origin}' is too slow: {other}; try again later")),
+        ),
         other => Trouble::Final(Failure::refused(format!(
-            "'{origin}' does not answer as a registry does: {}",
+            "'{origin}' does not answer as a registry does: {}; check \
+             its address",
             quote(&other.to_string())
         ))),
     }
