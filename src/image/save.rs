@@ -42,16 +42,8 @@ pub struct Selected {
 pub fn select(store: &Store, texts: &[String]) -> anyhow::Result<Vec<Selected>> {
     let mut selected: Vec<Selected> = Vec::new();
     for text in texts {
-        let (reference, digest) = store.find(text)?;
-        let by_name = text.parse::<Reference>().ok();
-        // An id means the image and none of its names.
-        let named = by_name.is_some_and(|named| {
-            let found = reference.as_ref();
-            found == Some(&named) || found == named.on_localhost().as_ref()
-        });
-        let name = reference
-            .filter(|_| named)
-            .and_then(|reference| reference.without_digest());
+        let (reference, digest) = store.find_named(text)?;
+        let name = reference.and_then(|reference| reference.without_digest());
         let at = selected.iter_mut().find(|image| image.digest == digest);
         match (at, name) {
             (Some(image), name) => {

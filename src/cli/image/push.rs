@@ -51,13 +51,11 @@ struct Blob {
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let store = Store::open(paths)?;
-    let (reference, digest) = store.find(&args.image)?;
+    let (reference, digest) = store.find_named(&args.image)?;
     let target = match (&args.target, reference) {
         (Some(target), _) => target.clone(),
-        (None, Some(reference)) if args.image.parse::<Reference>().is_ok() => {
-            reference.without_digest().unwrap_or(reference)
-        }
-        (None, _) => {
+        (None, Some(reference)) => reference.without_digest().unwrap_or(reference),
+        (None, None) => {
             return Err(Exit::usage("an id says nothing of a registry; give DEST too").into());
         }
     };
