@@ -64,7 +64,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         return Err(Exit::usage(text).into());
     }
     let client = Client::new(paths, &Settings::load(paths)?)?;
-    let mut progress = Progress::new(args.quiet);
+    let mut progress = Progress::new(args);
     let sent = push(&store, &client, &digest, &target, &mut |event| {
         progress.show(event);
     });
@@ -106,9 +106,9 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(quiet: bool) -> Self {
+    fn new(args: &Args) -> Self {
         Self {
-            quiet,
+            quiet: args.quiet,
             bar: ProgressBar::hidden(),
         }
     }
