@@ -11,6 +11,7 @@ pub mod check;
 pub mod config;
 mod describe;
 mod fetch;
+mod find;
 mod flight;
 pub mod import;
 pub mod instruction;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image VERB`: the images of this machine. One file per verb.
 //!
-//! The verbs need no systemd, and no network but for `pull`, `push` and repairs; they work with
+//! The verbs need no systemd, and no network but those that talk to registries; they work with
 //! `--root` as well.
 
 mod check;

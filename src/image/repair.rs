@@ -15,7 +15,6 @@ use super::change::{Change, Expected};
 use super::check::{Finding, Place, Report};
 use super::config;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
-use super::platform;
 use super::store::{Record, Store, file_name};
 use super::{Digest, Reference};
 use crate::registry::Client;
@@ -50,7 +49,7 @@ pub fn repair(
         troubles: BTreeMap::new(),
         tell,
     };
-    work.references()?;
+    work.references();
     for record in store.records()? {
         work.image(&record);
     }
@@ -113,67 +112,72 @@ impl Work<'_> {
         self.troubles
     }
 
-    /// References that cannot be read, or lead to nothing: when the registry still has under this
-    /// name an image that is in the store, it was that one.
-    fn references(&mut self) -> anyhow::Result<()> {
+    /// References that cannot be read: when the registry still has under this name an image that is
+    /// in the store, it was that one.
+    fn references(&mut self) {
         for place in self.places.clone() {
             let Place::Reference(name) = &place else {
                 continue;
             };
-            let sound = self.store.load_record(name).ok().flatten();
-            let leads = sound.is_some_and(|record| {
+            let record = self.store.load_record(name).ok().flatten();
+            let is_read = record.is_some_and(|record| {
                 file_name(record.reference.as_ref(), Some(&record.digest)) == *name
-                    && self.store.blob_path(&record.digest).exists()
             });
-            if !leads && let Err(err) = self.reference(name) {
+            if !is_read && let Err(err) = self.reference(name) {
                 self.troubles.insert(place, format!("{err:#}"));
             }
         }
-        Ok(())
     }
 
+    /// Lets the reference lead to what its registry has under the name, if that is in the store.
     fn reference(&mut self, name: &str) -> anyhow::Result<()> {
         let decoded = name.replace("%2f", "/").replace("%25", "%");
         let reference: Reference = decoded
             .parse()
             .ok()
             .filter(|reference| file_name(Some(reference), None) == name)
-            .context(
-                "nothing tells which image it was; remove the file and load the image again",
-            )?;
+            .context("nothing tells which image it was; remove it and load the image again")?;
         (self.tell)(&format!("asking for {reference}"));
         let fetched = self.client.manifest(&reference)?;
-        let digest = match manifest::parse(&fetched.bytes)? {
-            Document::Manifest(_) => fetched.digest,
-            Document::Index(entries) => {
-                platform::select(&entries, &manifest::local_platform())?.digest
-            }
+        let offered = match manifest::parse(&fetched.bytes)? {
+            Document::Manifest(_) => vec![fetched.digest],
+            Document::Index(entries) => entries.iter().map(|entry| entry.digest).collect(),
         };
-        ensure!(
-            self.store.read_blob(&digest).is_ok(),
+        let stored = |digest: &&Digest| self.store.read_blob(digest).is_ok();
+        let digest = *offered.iter().find(stored).context(
             "the registry has another image under this name now; remove it with 'wharf image rm' \
-             and pull or load it again"
-        );
-        // What is there is no reference, so there is nothing to keep under no name.
-        let path = self.store.references_dir().join(name);
-        crate::sys::fs::remove_file(&path)?;
-        self.store.write()?.set_reference(&reference, &digest)
+             and pull or load it again",
+        )?;
+        // No reference leads to it at this moment, so it has to be kept from being swept.
+        self.change.use_image(&digest)?;
+        let before = self.store.load_record(name).ok().flatten();
+        self.change.commit(&[reference], &digest)?;
+        // Where a damaged digest led to is no image that lost its name.
+        if let Some(before) = before.filter(|before| before.digest != digest) {
+            let unnamed = file_name(None, Some(&before.digest));
+            crate::sys::fs::remove_file(&self.store.references_dir().join(unnamed))?;
+        }
+        Ok(())
     }
 
     /// Mends everything of an image that can be mended.
     fn image(&mut self, record: &Record) {
         let file = file_name(record.reference.as_ref(), Some(&record.digest));
-        if let Err(err) = self.documents(record) {
+        let mended = self.documents(record).or_else(|err| {
+            // The digest in the reference can be what is damaged.
+            let is_gone = !self.store.blob_path(&record.digest).exists();
+            match is_gone && self.reference(&file).is_ok() {
+                true => Ok(()),
+                false => Err(err),
+            }
+        });
+        if let Err(err) = mended {
             let text = format!("{err:#}");
-            self.troubles
-                .entry(Place::Reference(file))
-                .or_insert_with(|| text.clone());
-            for place in [Place::Blob(record.digest)] {
+            for place in [Place::Reference(file), Place::Blob(record.digest)] {
                 self.troubles.entry(place).or_insert_with(|| text.clone());
             }
             return;
         }
-        self.troubles.remove(&Place::Reference(file));
         let Ok(documents) = self.store.documents(&record.digest) else {
             return;
         };

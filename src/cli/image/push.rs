@@ -51,13 +51,11 @@ struct Blob {
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let store = Store::open(paths)?;
-    let (reference, digest) = store.find(&args.image)?;
+    let (reference, digest) = store.find_named(&args.image)?;
     let target = match (&args.target, reference) {
         (Some(target), _) => target.clone(),
-        (None, Some(reference)) if args.image.parse::<Reference>().is_ok() => {
-            reference.without_digest().unwrap_or(reference)
-        }
-        (None, _) => {
+        (None, Some(reference)) => reference.without_digest().unwrap_or(reference),
+        (None, None) => {
             return Err(Exit::usage("an id says nothing of a registry; give DEST too").into());
         }
     };
@@ -66,7 +64,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         return Err(Exit::usage(text).into());
     }
     let client = Client::new(paths, &Settings::load(paths)?)?;
-    let mut progress = Progress::new(args.quiet);
+    let mut progress = Progress::new(args);
     let sent = push(&store, &client, &digest, &target, &mut |event| {
         progress.show(event);
     });
@@ -108,9 +106,9 @@ struct Progress {
 }
 
 impl Progress {
-    fn new(quiet: bool) -> Self {
+    fn new(args: &Args) -> Self {
         Self {
-            quiet,
+            quiet: args.quiet,
             bar: ProgressBar::hidden(),
         }
     }
