@@ -10,6 +10,7 @@ pub mod check;
 pub mod cleanup;
 pub mod commit;
 pub mod completion;
+pub mod cp;
 pub mod daemon_reload;
 pub mod diff;
 pub mod events;
@@ -105,6 +106,7 @@ enum Command {
     Rm(rm::Args),
     Export(export::Args),
     Diff(diff::Args),
+    Cp(cp::Args),
     Commit(commit::Args),
     Image(image::Args),
     Check(check::Args),
@@ -222,6 +224,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Events(args) => events::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::Commit(args) => commit::run(&context, args),
+        Command::Cp(args) => cp::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
         Command::Export(args) => export::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),

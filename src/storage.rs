@@ -12,5 +12,6 @@ pub mod member;
 pub mod overlay;
 pub mod pack;
 pub mod pax;
+pub mod place;
 pub mod volume;
 pub mod walk;
