@@ -184,6 +184,10 @@ fn place_one(
         warnings.add(&path, KERNELS);
         return Ok(Descend::No);
     }
+    if path.is_empty() {
+        // Only what is in it was asked for.
+        return Ok(Descend::Yes);
+    }
     let mut member = member_of(&path, entry);
     if entry.links > 1 && entry.kind != Kind::Directory {
         if let Some(first) = linked.get(&entry.inode) {
