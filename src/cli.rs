@@ -21,6 +21,7 @@ pub mod image;
 pub mod inspect;
 pub mod kill;
 pub mod logs;
+pub mod mount;
 pub mod output;
 pub mod pause;
 pub mod ps;
@@ -32,6 +33,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod terminal;
+pub mod unmount;
 pub mod unpause;
 pub mod wait;
 
@@ -107,6 +109,8 @@ enum Command {
     Export(export::Args),
     Diff(diff::Args),
     Cp(cp::Args),
+    Mount(mount::Args),
+    Unmount(unmount::Args),
     Commit(commit::Args),
     Image(image::Args),
     Check(check::Args),
@@ -224,6 +228,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Events(args) => events::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::Commit(args) => commit::run(&context, args),
+        Command::Mount(args) => mount::run(&context, args),
+        Command::Unmount(args) => unmount::run(&context, args),
         Command::Cp(args) => cp::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
         Command::Export(args) => export::run(&context, args),
