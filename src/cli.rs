@@ -10,6 +10,7 @@ pub mod check;
 pub mod cleanup;
 pub mod commit;
 pub mod completion;
+pub mod cp;
 pub mod daemon_reload;
 pub mod diff;
 pub mod events;
@@ -22,6 +23,7 @@ pub mod kill;
 pub mod login;
 pub mod logout;
 pub mod logs;
+pub mod mount;
 pub mod output;
 pub mod pause;
 pub mod ps;
@@ -33,6 +35,7 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod terminal;
+pub mod unmount;
 pub mod unpause;
 pub mod wait;
 
@@ -107,6 +110,9 @@ enum Command {
     Rm(rm::Args),
     Export(export::Args),
     Diff(diff::Args),
+    Cp(cp::Args),
+    Mount(mount::Args),
+    Unmount(unmount::Args),
     Commit(commit::Args),
     Image(image::Args),
     Login(login::Args),
@@ -226,6 +232,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Events(args) => events::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
         Command::Commit(args) => commit::run(&context, args),
+        Command::Mount(args) => mount::run(&context, args),
+        Command::Unmount(args) => unmount::run(&context, args),
+        Command::Cp(args) => cp::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
         Command::Export(args) => export::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),

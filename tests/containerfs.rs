@@ -357,3 +357,122 @@ fn x3_links_of_an_image_do_not_lead_the_comparison_away() {
         "C /link\nA /link/one\nA /node\n"
     );
 }
+
+#[test]
+fn k9_a_view_is_read_only_and_goes() {
+    let rig = rig();
+    write(&rig, "echo changed >etc/one; ln -s /etc/passwd out");
+    assert_eq!(ok(&rig, &["mount"]), "NAME  PATH\n");
+    let path = rig.root().join("run/wharf/mounts/containers/web");
+    let line = format!("{}\n", path.display());
+    assert_eq!(ok(&rig, &["mount", "web"]), line);
+    assert_eq!(ok(&rig, &["mount", "web"]), line, "again");
+    assert_eq!(std::fs::read(path.join("etc/one")).unwrap(), b"changed\n");
+    assert_eq!(std::fs::read(path.join("etc/three")).unwrap(), b"3");
+    assert!(
+        std::fs::File::create(path.join("new")).is_err(),
+        "it can be written to"
+    );
+    assert_eq!(
+        ok(&rig, &["mount"]),
+        format!("NAME  PATH\nweb   {}\n", path.display())
+    );
+    let json: Value = serde_json::from_str(&ok(&rig, &["mount", "--json"])).unwrap();
+    assert_eq!(json["mounts"][0]["name"], "web");
+    // Somebody is in it.
+    let inside = Dir::open(&path).unwrap();
+    ok(&rig, &["unmount", "web"]);
+    ok(&rig, &["unmount", "web"]);
+    assert!(!path.exists() && inside.names().unwrap().len() > 3);
+    assert!(!rig.root().join("run/wharf/mounts").exists());
+    assert!(err(&rig, &["mount", "nobody"]).contains("there is no container 'nobody'"));
+    // The container can be started, or its layer changed, whatever is still looked at.
+    write(&rig, "echo again >etc/one");
+}
+
+#[test]
+fn cp_changes_what_is_kept() {
+    let rig = rig();
+    let file = rig.path().join("file");
+    put(&file, b"from the host");
+    let host = file.to_str().unwrap();
+    ok(&rig, &["cp", host, "web:etc/"]);
+    ok(&rig, &["cp", host, "web:/link/again"]);
+    ok(&rig, &["cp", "web:/etc/.", "web:/copied"]);
+    assert_eq!(
+        ok(&rig, &["diff", "web"]),
+        "A /copied\nA /copied/again\nA /copied/file\nA /copied/one\nA /copied/three\nA /copied/two\n\
+         C /etc\nA /etc/again\nA /etc/file\n"
+    );
+    let out = rig.path().join("out");
+    ok(&rig, &["cp", "web:/etc", out.to_str().unwrap()]);
+    assert_eq!(std::fs::read(out.join("file")).unwrap(), b"from the host");
+    let streamed = wharf(&rig)
+        .args(["cp", "web:/etc/file", "-"])
+        .run()
+        .unwrap()
+        .stdout;
+    assert!(String::from_utf8_lossy(&streamed).contains("from the host"));
+    define(&rig, "other", "image = \"base\"\npersist = true\n");
+    ok(&rig, &["cp", "web:/copied", "other:/srv"]);
+    assert!(ok(&rig, &["diff", "other"]).contains("A /srv/copied/again"));
+    for (args, expected) in [
+        (
+            ["cp", host, "/tmp/x"],
+            "one of the two must be in a container",
+        ),
+        (
+            ["cp", "web:/none", "/tmp/x"],
+            "'/none' of container 'web' does not exist",
+        ),
+        (
+            ["cp", "a b:/none", "/tmp/x"],
+            "write './a b:/none' for a file of the host",
+        ),
+    ] {
+        let message = err(&rig, &args);
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn f2_nothing_of_the_container_is_executed_or_loaded() {
+    let rig = rig();
+    write(
+        &rig,
+        "mkdir -p lib/x86_64-linux-gnu usr/bin; for f in bin/tar bin/gzip usr/bin/unpigz lib/libnss_files.so.2 \
+        lib/x86_64-linux-gnu/libnss_files.so.2 etc/nsswitch.conf; do echo hostile >$f; chmod 755 $f; done",
+    );
+    let log = rig.path().join("trace");
+    let out = rig.path().join("out");
+    let wharf = env!("CARGO_BIN_EXE_wharf");
+    for args in [
+        vec!["cp", "-a", "web:/bin", out.to_str().unwrap()],
+        vec!["cp", "/etc/hostname", "web:/srv/"],
+        vec!["commit", "web", "new:1"],
+        vec!["diff", "web"],
+    ] {
+        let mut strace = Command::new("strace");
+        strace
+            .args(["-f", "-y", "-e", "trace=execve,execveat,mmap", "-o"])
+            .arg(&log);
+        strace
+            .arg(wharf)
+            .arg("--root")
+            .arg(rig.root())
+            .args(&args)
+            .run()
+            .unwrap();
+        let trace = std::fs::read(&log).unwrap();
+        let trace = String::from_utf8_lossy(&trace);
+        let executed = trace.lines().filter(|line| line.contains("execve")).count();
+        assert_eq!(executed, 1, "{args:?}: {trace}");
+        for line in trace.lines().filter(|line| line.contains("PROT_EXEC")) {
+            let own = rig.path().to_str().unwrap();
+            assert!(
+                !line.contains(own) && !line.contains("libnss"),
+                "{args:?}: {line}"
+            );
+        }
+    }
+}

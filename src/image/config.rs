@@ -67,6 +67,8 @@ pub struct ConfigFile {
     pub architecture: String,
     /// GOOS of its programs.
     pub os: String,
+    /// Such as `v7` of `arm`.
+    pub variant: Option<String>,
     /// When it was built, RFC 3339.
     pub created: Option<String>,
     /// Who built it.
@@ -114,6 +116,7 @@ struct RawFile {
     architecture: String,
     #[serde(default)]
     os: String,
+    variant: Option<String>,
     created: Option<String>,
     author: Option<String>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -169,6 +172,7 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<ConfigFile> {
         diff_ids: raw.rootfs.diff_ids,
         architecture: raw.architecture,
         os: raw.os,
+        variant: raw.variant,
         created: raw.created,
         author: raw.author,
         history: raw.history,
