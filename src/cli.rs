@@ -8,10 +8,13 @@
 pub mod cat;
 pub mod check;
 pub mod cleanup;
+pub mod commit;
 pub mod completion;
 pub mod daemon_reload;
+pub mod diff;
 pub mod events;
 pub mod exit;
+pub mod export;
 pub mod history;
 pub mod image;
 pub mod inspect;
@@ -32,6 +35,7 @@ pub mod unpause;
 pub mod wait;
 
 mod jobs;
+mod outfile;
 mod phrase;
 
 use std::io;
@@ -99,6 +103,9 @@ enum Command {
     History(history::Args),
     Events(events::Args),
     Rm(rm::Args),
+    Export(export::Args),
+    Diff(diff::Args),
+    Commit(commit::Args),
     Image(image::Args),
     Check(check::Args),
     Cat(cat::Args),
@@ -214,6 +221,9 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::History(args) => history::run(&context, args),
         Command::Events(args) => events::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
+        Command::Commit(args) => commit::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Export(args) => export::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),
         Command::Image(args) => image::run(&context, args),
     }

@@ -8,14 +8,19 @@
 use crate::paths::Paths;
 
 mod bundle;
+pub mod changes;
 pub mod command;
+pub mod commit;
 pub mod definitions;
 pub mod env;
 pub mod etc;
 pub mod exit;
+pub mod export;
+pub mod gc;
 mod handover;
 pub mod hooks;
 pub mod host;
+pub mod keep;
 pub mod lifecycle;
 mod links;
 pub mod listing;
@@ -28,6 +33,7 @@ pub mod spec;
 pub mod start;
 pub mod status;
 mod stdio;
+pub mod tree;
 pub mod user;
 mod volumes;
 pub mod wait;

@@ -11,6 +11,10 @@ use crate::definition::problem::Problem;
 use crate::paths::Paths;
 use crate::sys;
 
+pub mod images;
+
+use self::images::Images;
+
 /// Settings of the engine, the same for all containers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +25,57 @@ pub struct Settings {
     /// `init`: the program put into containers with `init = true`. Defaults to the first of
     /// catatonit, tini-static that is there.
     pub init: Option<PathBuf>,
+    /// `[images]`: how much room images may take.
+    #[serde(default)]
+    pub images: Images,
+    /// `search`: registries that short names such as `nginx` are looked for in, in order.
+    /// Defaults to that of containers-registries.conf(5), else to docker.io.
+    pub search: Option<Vec<String>>,
+    /// `[[registries]]`: how registries are reached.
+    #[serde(default)]
+    pub registries: Vec<Registry>,
+}
+
+/// How the references that begin with a prefix are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// `prefix`: a host with its port, such as `registry.example.com:5000`, perhaps with the first
+    /// components of a repository, or `*.` and a domain. Of several that fit the longest counts.
+    pub prefix: String,
+    /// `location`: what takes the place of the prefix. Defaults to the prefix.
+    pub location: Option<String>,
+    /// `insecure`: accept any certificate, or no TLS at all. Defaults to false.
+    #[serde(default)]
+    pub insecure: bool,
+    /// `blocked`: refuse these references. Defaults to false.
+    #[serde(default)]
+    pub blocked: bool,
+    /// `token_realm`: the host of a token server elsewhere that may see the credentials.
+    pub token_realm: Option<String>,
+    /// `ca`: a file of certificates that are trusted besides the system's.
+    pub ca: Option<PathBuf>,
+    /// `certificate`: our own, for a registry that asks for one; goes with `key`.
+    pub certificate: Option<PathBuf>,
+    /// `key`: the private key of `certificate`.
+    pub key: Option<PathBuf>,
+    /// `mirrors`: asked first, in order.
+    #[serde(default)]
+    pub mirrors: Vec<Mirror>,
+}
+
+/// A place with copies of what a registry has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// `location`: what takes the place of the registry's prefix.
+    pub location: String,
+    /// `insecure`: as for the registry. Defaults to false.
+    #[serde(default)]
+    pub insecure: bool,
+    /// `digest_only`: ask it only for references with a digest. Defaults to false.
+    #[serde(default)]
+    pub digest_only: bool,
 }
 
 impl Settings {
@@ -52,7 +107,13 @@ impl Settings {
             Err(err) if err.is_absent() => return Ok(()),
             other => other.map_err(|err| unreadable(file, &err))?,
         };
-        let Self { runtime, init } = toml::from_str(&text).map_err(|err| {
+        let Self {
+            runtime,
+            init,
+            images,
+            search,
+            registries,
+        } = toml::from_str(&text).map_err(|err| {
             let before = text
                 .get(..err.span().map_or(0, |span| span.start))
                 .unwrap_or_default();
@@ -65,6 +126,14 @@ impl Settings {
         })?;
         self.runtime = runtime.or(self.runtime.take());
         self.init = init.or(self.init.take());
+        self.images = images.or(std::mem::take(&mut self.images));
+        self.search = search.or(self.search.take());
+        for registry in registries {
+            // A later table takes the place of an earlier one for the same prefix.
+            self.registries
+                .retain(|other| other.prefix != registry.prefix);
+            self.registries.push(registry);
+        }
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ pub mod console;
 pub mod dir;
 pub mod fs;
 pub mod handover;
+pub mod held;
 pub mod lifeline;
 pub mod mount;
 pub mod pipe;

@@ -155,7 +155,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     // 4. vocabulary
     // Both files of the administrator are complained about in the same form.
-    ("settings", &["definition::problem", "paths", "sys"]),
+    (
+        "settings",
+        &["definition::problem", "definition::value", "paths", "sys"],
+    ),
     ("definition", &["name", "paths", "sys"]),
     ("unitfile", &["name", "sys"]),
     ("reference", &["digest"]),

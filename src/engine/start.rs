@@ -29,6 +29,7 @@ use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
+use crate::image::used;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
@@ -273,7 +274,9 @@ fn resolve_image(
                      the store is used",
                 ),
             }
-            let image = Store::open(&engine.paths)?.resolve(reference)?;
+            let store = Store::open(&engine.paths)?;
+            let image = store.resolve(reference)?;
+            used::mark_used(&store, &image);
             Ok((image.layers.clone(), Some(image)))
         }
         RootSource::Rootfs(_) => Ok((Vec::new(), None)),

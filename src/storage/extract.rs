@@ -15,7 +15,8 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::member::{Member, MemberKind, printable};
 use super::times::Times;
-use crate::sys::dir::{self, Dir, Kind};
+use crate::digest::Digest;
+use crate::sys::dir::{self, Dir, Kind, Space};
 use crate::sys::root::{Links, Root};
 
 /// Most entries in one layer; larger layers do not occur, and an inode costs a file system more
@@ -39,9 +40,9 @@ const FREE_INODES_MIN: u64 = 10_000;
 /// Mode of directories that a layer does not list but puts something into; their owner is root.
 const IMPLIED_DIR_MODE: u32 = 0o755;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-const AUFS: &[u8] = b".wh..wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const AUFS: &[u8] = b".wh..wh.";
 
 /// The attribute by which overlayfs hides what lower layers have in a directory.
 pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
@@ -53,6 +54,28 @@ pub struct Notes {
     pub replaced: u64,
     /// Extended attributes that are not on the list of allowed ones.
     pub dropped_xattrs: u64,
+}
+
+impl Notes {
+    /// What people should know about the layer `diff_id`.
+    pub fn warnings(&self, diff_id: &Digest) -> Vec<String> {
+        let Self {
+            replaced,
+            dropped_xattrs,
+        } = *self;
+        let texts = [
+            (replaced, "entries were there before, the last one counts"),
+            (
+                dropped_xattrs,
+                "extended attributes are not allowed in images, ignoring",
+            ),
+        ];
+        texts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("layer {}: {count} {what}", diff_id.short()))
+            .collect()
+    }
 }
 
 /// Writes members into one directory.
@@ -423,7 +446,7 @@ impl Extractor {
     fn check_space(&self) -> anyhow::Result<()> {
         let space = self.trash.space()?;
         ensure!(
-            space.bytes >= FREE_BYTES_MIN.min(space.bytes_total / 20),
+            space.bytes >= floor(&space),
             "only {} MiB are free; make room, for example with 'wharf image rm'",
             space.bytes >> 20
         );
@@ -434,6 +457,11 @@ impl Extractor {
         );
         Ok(())
     }
+}
+
+/// Bytes of a file system that unpacking leaves free.
+pub fn floor(space: &Space) -> u64 {
+    FREE_BYTES_MIN.min(space.bytes_total / 20)
 }
 
 enum XattrRule {

@@ -150,7 +150,7 @@ fn read_content(dir: &Dir, name: &OsStr, entry: Entry) -> anyhow::Result<(Digest
 
 /// A digest of the attributes that a layer can set; the host adds others, such as labels.
 fn digest_xattrs<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Digest> {
-    let mut hash = Hashing::new(io::sink());
+    let mut attributes = Vec::new();
     for name in dir::xattr_names(&fd)? {
         let bytes = name.as_bytes();
         let ours = bytes == super::extract::OPAQUE_XATTR.as_bytes();
@@ -158,12 +158,25 @@ fn digest_xattrs<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Digest> {
             continue;
         }
         if let Some(value) = dir::xattr(&fd, &name)? {
-            hash.write_all(bytes)?;
-            hash.write_all(format!("\0{}\0", value.len()).as_bytes())?;
-            hash.write_all(&value)?;
+            attributes.push((name, value));
         }
     }
-    Ok(hash.finish().0)
+    let attributes: Vec<(&OsStr, &[u8])> = attributes
+        .iter()
+        .map(|(name, value)| (name.as_os_str(), value.as_slice()))
+        .collect();
+    Ok(digest_of_xattrs(&attributes))
+}
+
+/// The digest of attributes that are sorted by their names.
+pub(super) fn digest_of_xattrs(attributes: &[(&OsStr, &[u8])]) -> Digest {
+    let mut bytes = Vec::new();
+    for (name, value) in attributes {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(format!("\0{}\0", value.len()).as_bytes());
+        bytes.extend_from_slice(value);
+    }
+    Digest::of(&bytes)
 }
 
 struct Line<'a> {

@@ -42,6 +42,13 @@ pub struct LayerRecord {
     pub opaque: bool,
 }
 
+impl LayerRecord {
+    /// Digest of the file `facts`, which says what the tree must look like.
+    pub(super) fn facts(&self) -> &Digest {
+        &self.facts
+    }
+}
+
 /// A layer that was unpacked into a staging directory.
 #[derive(Debug)]
 pub struct Unpacked {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::held::Held;
 use super::{Error, Result};
 
 mod names;
@@ -55,6 +56,10 @@ pub struct Entry {
     pub device: (u32, u32),
     /// File system and inode.
     pub inode: (u64, u64),
+    /// Names that lead to the inode.
+    pub links: u64,
+    /// Time of last modification.
+    pub time: Time,
 }
 
 impl Entry {
@@ -63,7 +68,7 @@ impl Entry {
         self.kind == Kind::CharDevice && self.device == (0, 0)
     }
 
-    fn of(stat: &rustix::fs::Stat) -> Self {
+    pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
@@ -84,6 +89,11 @@ impl Entry {
                 rustix::fs::minor(stat.st_rdev),
             ),
             inode: (stat.st_dev, stat.st_ino),
+            links: stat.st_nlink,
+            time: Time {
+                seconds: stat.st_mtime,
+                nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            },
         }
     }
 }
@@ -98,7 +108,7 @@ pub struct Time {
 }
 
 impl Time {
-    fn stamps(self) -> Timestamps {
+    pub(super) fn stamps(self) -> Timestamps {
         let time = Timespec {
             tv_sec: self.seconds,
             tv_nsec: i64::from(self.nanoseconds),
@@ -125,6 +135,14 @@ impl Dir {
             .map_err(|err| Error::new(format!("open({path:?}, O_DIRECTORY)"), err))
     }
 
+    /// Opens the directory that `fd`, perhaps an `O_PATH` one, is.
+    pub fn reopen(fd: impl AsFd) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(fd, ".", flags, Mode::empty())
+            .map(Self::from)
+            .map_err(|err| Error::new("open(\".\", O_DIRECTORY)", err))
+    }
+
     /// Opens the directory `name` in this one; a link is an error.
     pub fn open_dir(&self, name: &OsStr) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -143,6 +161,11 @@ impl Dir {
         rustix::fs::openat(&self.fd, component(name)?, flags, Mode::empty())
             .map(File::from)
             .map_err(|err| failed("open", name, err))
+    }
+
+    /// Takes hold of whatever `name` is, without opening it; none when it is absent.
+    pub fn hold(&self, name: &OsStr) -> Result<Option<Held>> {
+        Held::open(self.fd.as_fd(), component(name)?)
     }
 
     /// What `name` is; none when it is absent.
@@ -320,6 +343,17 @@ impl Dir {
             .map_err(|err| failed("rmdir", name, err))
     }
 
+    /// Takes the kernel's lock on the directory unless somebody has it. It is held until the
+    /// directory is closed.
+    pub fn try_lock(&self) -> Result<bool> {
+        use rustix::fs::{FlockOperation, flock};
+        match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(err) => Err(Error::new("flock()", err)),
+        }
+    }
+
     /// Flushes the file system that holds the directory.
     pub fn sync_file_system(&self) -> Result<()> {
         rustix::fs::syncfs(&self.fd).map_err(|err| Error::new("syncfs()", err))
@@ -415,7 +449,7 @@ pub fn xattr_names(fd: impl AsFd) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-fn component(name: &OsStr) -> Result<&OsStr> {
+pub(super) fn component(name: &OsStr) -> Result<&OsStr> {
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
         return Err(failed("open", name, Errno::INVAL));
@@ -423,7 +457,7 @@ fn component(name: &OsStr) -> Result<&OsStr> {
     Ok(name)
 }
 
-fn failed(call: &str, name: &OsStr, err: Errno) -> Error {
+pub(super) fn failed(call: &str, name: &OsStr, err: Errno) -> Error {
     Error::new(
         format!("{call}({:?})", PathBuf::from(name)),
         io::Error::from(err),

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One download per blob, however many pull at once, across processes and threads.
+//!
+//! Who wants to bring a blob holds the lock (flock(2)) of `images/flights/HEX`; it ends with the
+//! process, so the next one brings the blob when the first was killed or failed (hostile-inputs
+//! R15). Nobody waits for a lock while others may wait for one that he holds: a puller takes what
+//! he gets, brings and publishes it, and waits only with nothing in hand.
+
+use std::fs::{File, TryLockError};
+
+use anyhow::Context as _;
+
+use super::Digest;
+use super::store::Store;
+use crate::sys;
+use crate::sys::dir::Dir;
+use crate::sys::fs::Lock;
+
+/// The right to bring one blob; ends when dropped.
+#[derive(Debug)]
+pub(super) struct Flight(#[expect(dead_code, reason = "held for its drop")] Lock);
+
+/// Takes the flight of a blob, unless somebody has it.
+pub(super) fn try_begin(store: &Store, digest: &Digest) -> anyhow::Result<Option<Flight>> {
+    // Files of flights are only removed by who holds the store's lock alone: not between our
+    // opening and locking one.
+    let _moment = store.moment()?;
+    let path = store.flights_dir().join(digest.hex());
+    Ok(sys::fs::try_lock(&path)?.map(Flight))
+}
+
+/// Waits until nobody brings the blob; tells `waiting` who does. Whether it is there then is to be
+/// looked up.
+pub(super) fn wait(
+    store: &Store,
+    digest: &Digest,
+    waiting: impl FnOnce(&str),
+) -> anyhow::Result<()> {
+    let path = store.flights_dir().join(digest.hex());
+    sys::fs::lock(&path, waiting)
+        .map(drop)
+        .with_context(|| format!("waiting for who downloads blob '{digest}'"))
+}
+
+/// Removes the files of flights that nobody has. The caller holds the store's lock alone.
+pub(super) fn sweep(store: &Store) -> anyhow::Result<()> {
+    let path = store.flights_dir();
+    for name in sys::fs::list_dir(&path)? {
+        let file = match File::open(path.join(&name)) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.with_context(|| format!("opening '{}'", path.display()))?,
+        };
+        match file.try_lock() {
+            Ok(()) => Dir::open(&path)?.remove_tree(&name)?,
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(err)) => {
+                return Err(err).with_context(|| format!("locking '{}'", path.display()));
+            }
+        }
+    }
+    Ok(())
+}
