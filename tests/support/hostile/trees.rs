@@ -44,7 +44,7 @@ fn t1(cases: &mut Cases, canary: &str) {
                     "T1",
                     format!("{name} {} {naming:?}", kind as char),
                     &tar,
-                    refused(format!("unpacking entry '{name}'")),
+                    refused(format!("entry '{name}'")),
                 );
             }
         }
@@ -63,20 +63,27 @@ fn t2(cases: &mut Cases) {
             ("e/./x", "e/x"),
             ("e//x//", "e/x"),
         ] {
-            for kind in [b'0', b'2', b'5', b'6'] {
+            for kind in [b'0', 0, b'2', b'5', b'6'] {
                 let tar = named(Tar::new(), naming, &header(written, kind, "to"), b"").end();
                 let path = path.to_owned();
+                let slash = written.ends_with('/');
                 let fact = match kind {
-                    b'0' if !written.ends_with('/') => Fact::File(path, Vec::new()),
+                    b'0' | 0 if !slash => Fact::File(path, Vec::new()),
                     b'2' => Fact::Link(path, "to".to_owned()),
                     b'6' => Fact::Node(path, 0),
                     _ => Fact::Dir(path),
+                };
+                // Only the oldest tar wrote directories so; readers disagree about the others.
+                let outcome = match kind {
+                    b'0' if slash => refused("readers disagree"),
+                    0 if slash && naming != Naming::Header => refused("readers disagree"),
+                    _ => Outcome::Loads(vec![fact]),
                 };
                 cases.add(
                     "T2",
                     format!("{written} {} {naming:?}", kind as char),
                     &tar,
-                    Outcome::Loads(vec![fact]),
+                    outcome,
                 );
             }
         }
@@ -222,7 +229,7 @@ fn t5(cases: &mut Cases, canary: &str) {
                 .symlink("out", canary);
             let tar = named(tar, naming, &header("h", b'1', target), b"").end();
             let name = format!("{target} {naming:?}");
-            cases.add("T5", name, &tar, refused("unpacking entry 'h'"));
+            cases.add("T5", name, &tar, refused("entry 'h'"));
         }
         // A link is linked, never followed.
         let tar = Tar::new().symlink("l", canary);
@@ -495,7 +502,7 @@ fn t14(cases: &mut Cases) {
             ),
             (
                 "5000 bytes",
-                "abcd/".repeat(1000),
+                "abcd/".repeat(1000) + "f",
                 Some("longer than 4000 bytes"),
             ),
             (
