@@ -5,6 +5,7 @@
 //! later check writes the lines again and the first difference names the damage (hostile-inputs
 //! S6, S7). Times are left out, because file systems round them.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -26,26 +27,50 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// Writes a line for each entry of the tree at `path` to `out`; `each_dir` sees each directory
-/// before the next entry is looked at.
-pub fn write(
-    path: &Path,
-    out: &mut dyn Write,
-    each_dir: &mut dyn FnMut(&Dir, Entry) -> anyhow::Result<()>,
-) -> anyhow::Result<Totals> {
+/// Files of which most is known: without extended attributes, by inode.
+#[derive(Debug, Default)]
+pub struct Known {
+    files: HashMap<u64, Digest>,
+}
+
+impl Known {
+    /// Most files that are remembered, which bounds the memory; the others are read again.
+    const FILES_MAX: usize = 57_000;
+
+    /// Remembers a file that has just been written, without extended attributes.
+    pub fn insert(&mut self, inode: u64, content: Digest) {
+        if self.files.len() < Self::FILES_MAX || self.files.contains_key(&inode) {
+            self.files.insert(inode, content);
+        }
+    }
+
+    /// Forgets a file whose inode can be another's from now on.
+    pub fn remove(&mut self, inode: u64) {
+        self.files.remove(&inode);
+    }
+
+    /// Forgets all files.
+    pub fn clear(&mut self) {
+        self.files.clear();
+    }
+}
+
+/// Writes a line for each entry of the tree at `path` to `out`. The content of files whose inode is
+/// in `known` is not read again.
+pub fn write(path: &Path, out: &mut dyn Write, known: &Known) -> anyhow::Result<Totals> {
     let root = Root::open_with(path, Links::Refused)?;
     let mut totals = Totals::default();
+    let none = Digest::of(b"");
     // Names that are to be visited, the next one last; no recursion, so any depth will do.
     let mut pending = vec![PathBuf::new()];
     while let Some(path) = pending.pop() {
         let shown = || format!("reading '{}'", printable(path.as_os_str().as_bytes()));
         let dir = Dir::from(root.open_readable_dir(&path).with_context(shown)?);
         let own = dir.own_entry()?;
-        each_dir(&dir, own)?;
         totals.entries += 1;
         let line = Line {
             entry: own,
-            content: Digest::of(b""),
+            content: none,
             xattrs: digest_xattrs(&dir)?,
             path: &path,
         };
@@ -69,8 +94,13 @@ pub fn write(
             } else {
                 0
             };
-            let (content, xattrs) = read_content(&dir, &name, entry)
-                .with_context(|| format!("reading '{}'", printable(path.as_os_str().as_bytes())))?;
+            let (_, inode) = entry.inode;
+            let (content, xattrs) = match known.files.get(&inode) {
+                Some(content) if entry.kind == Kind::File => (*content, none),
+                Some(_) | None => read_content(&dir, &name, entry).with_context(|| {
+                    format!("reading '{}'", printable(path.as_os_str().as_bytes()))
+                })?,
+            };
             let line = Line {
                 entry,
                 content,
