@@ -145,6 +145,7 @@ pub fn pull(
         bail!(absent_and_never(text));
     }
     let several = candidates.len() > 1;
+    let short = Reference::is_short(text);
     let mut refused = Vec::new();
     for reference in candidates {
         let pull = Pull {
@@ -153,8 +154,9 @@ pub fn pull(
             reference: &reference,
             options,
             report,
+            short,
         };
-        match pull.run(several) {
+        match pull.run() {
             // Another registry of the search list may have it. One that cannot be reached ends
             // the search: its image could otherwise be replaced by a stranger's.
             Err(err) if several && is_absent(&err) => refused.push(err),
@@ -212,6 +214,8 @@ struct Pull<'a> {
     reference: &'a Reference,
     options: &'a Options,
     report: Report<'a>,
+    /// Whether the name did not say its registry.
+    short: bool,
 }
 
 /// An image's documents, as the registry has them.
@@ -222,10 +226,10 @@ struct Remote {
 }
 
 impl Pull<'_> {
-    fn run(&self, searched: bool) -> anyhow::Result<Pulled> {
+    fn run(&self) -> anyhow::Result<Pulled> {
         match self.is_current()? {
             Some(current) => Ok(current),
-            None => self.bring(self.documents(searched)?),
+            None => self.bring(self.documents()?),
         }
     }
 
@@ -247,9 +251,9 @@ impl Pull<'_> {
     }
 
     /// What the reference leads to; of an index only the way to our manifest is read.
-    fn documents(&self, searched: bool) -> anyhow::Result<Remote> {
+    fn documents(&self) -> anyhow::Result<Remote> {
         let fetched = self.client.manifest(self.reference)?;
-        if searched {
+        if self.short {
             (self.report)(Event::Found(self.reference.clone()));
         }
         let read = || -> anyhow::Result<Remote> {
@@ -324,6 +328,7 @@ impl Pull<'_> {
         let Ok(documents) = change.use_image(digest) else {
             return Ok(None);
         };
+        self.check_platform(&documents.config)?;
         let name = self.reference.to_string();
         let named = self
             .store
