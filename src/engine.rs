@@ -17,6 +17,7 @@ pub mod gc;
 mod handover;
 pub mod hooks;
 pub mod host;
+pub mod images;
 pub mod keep;
 pub mod lifecycle;
 mod links;
