@@ -227,11 +227,14 @@ fn r12_one_record_that_crawls_is_noticed_below_tls() {
         if !seen.path.contains("/blobs/") {
             return good(seen);
         }
-        Reply::ok(blob()).drip(40, Duration::from_millis(50))
+        // The first record is 16 KiB long: 40 bytes at a time it takes 20 s, and nothing above TLS
+        // sees a byte of it before.
+        Reply::ok(blob()).drip_below_tls(40, Duration::from_millis(50))
     });
     assert!(Duration::from_millis(50) < limits().idle);
     let err = act(&machine.client(), &server.host(), Act::Blob).unwrap_err();
     assert_eq!(err.kind(), Unreachable, "{err}");
+    assert!(err.to_string().contains("is too slow"), "{err}");
 }
 
 #[test]

@@ -65,10 +65,10 @@ pub struct ConfigFile {
     pub diff_ids: Vec<Digest>,
     /// GOARCH of its programs.
     pub architecture: String,
-    /// Such as `v7` of `arm`.
-    pub variant: Option<String>,
     /// GOOS of its programs.
     pub os: String,
+    /// Such as `v7` of `arm`.
+    pub variant: Option<String>,
     /// When it was built, RFC 3339.
     pub created: Option<String>,
     /// Who built it.
@@ -115,8 +115,8 @@ struct RawFile {
     rootfs: RawRootfs,
     architecture: String,
     #[serde(default)]
-    variant: Option<String>,
     os: String,
+    variant: Option<String>,
     created: Option<String>,
     author: Option<String>,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -171,8 +171,8 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<ConfigFile> {
         config: check(raw.config).context("reading the image's config")?,
         diff_ids: raw.rootfs.diff_ids,
         architecture: raw.architecture,
-        variant: raw.variant,
         os: raw.os,
+        variant: raw.variant,
         created: raw.created,
         author: raw.author,
         history: raw.history,

@@ -99,8 +99,8 @@ pub fn unpack(
     let facts = staging.join("facts");
     let (digest, totals) = write_facts(&fs, &facts, &mut |dir, entry| {
         let (_, inode) = entry.inode;
-        match times.get(&inode) {
-            Some(time) => Ok(dir::set_time(dir, *time)?),
+        match times.get(inode) {
+            Some(time) => Ok(dir::set_time(dir, time)?),
             None => Ok(()),
         }
     })?;
