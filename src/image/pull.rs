@@ -98,6 +98,12 @@ pub struct Pulled {
     pub downloaded: u64,
 }
 
+/// What layers of so many compressed bytes need on the disk, blobs and trees, as far as one can
+/// tell before.
+pub fn room_for(compressed: u64) -> u64 {
+    compressed.saturating_mul(1 + fetch::UNPACKED_FACTOR)
+}
+
 /// The image `text` if it is in the store, whole, and for the platform, if one is asked for.
 pub fn present(store: &Store, text: &str, platform: Option<&Platform>) -> Option<Pulled> {
     let (reference, digest) = store.find(text).ok()?;

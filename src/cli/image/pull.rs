@@ -12,6 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::{Out, escape};
 use crate::definition::PullPolicy;
+use crate::engine::gc;
 use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome};
@@ -65,7 +66,8 @@ impl From<PolicyArg> for PullPolicy {
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let store = Store::open(paths)?;
-    let client = Client::new(paths, &Settings::load(paths)?)?;
+    let settings = Settings::load(paths)?;
+    let client = Client::new(paths, &settings)?;
     let options = Options {
         policy: args.policy.into(),
         platform: args.platform.clone(),
@@ -82,6 +84,11 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             Detail::Lines
         });
         let pulled = pull::pull(&store, &client, image, &options, &|event| {
+            if let Event::Plan { bytes, .. } = event
+                && let Some(said) = gc::make_room_for_pull(paths, &settings, &store, bytes)
+            {
+                progress.line(&said);
+            }
             progress.show(event);
         });
         progress.clear();
