@@ -48,6 +48,12 @@ impl Reference {
             .is_some_and(|(first, _)| is_host(first))
     }
 
+    /// Whether `text` is a registry, perhaps with the first components of a repository.
+    pub fn is_registry_name(text: &str) -> bool {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        is_host(host) && is_registry(host) && (path.is_empty() || path.split('/').all(is_component))
+    }
+
     /// The host, perhaps with a port, such as `docker.io`.
     pub fn registry(&self) -> &str {
         &self.registry

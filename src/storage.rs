@@ -13,6 +13,7 @@ pub mod merged;
 pub mod overlay;
 pub mod pack;
 pub mod pax;
+pub mod place;
 mod times;
 pub mod view;
 pub mod volume;

@@ -231,10 +231,7 @@ fn rm_of_several() {
             .len(),
         1
     );
-    let out = ok(
-        &root,
-        &["rm", "--force", "nothing", "c", "sha256:00"].split_at(4).0,
-    );
+    let out = ok(&root, &["rm", "--force", "nothing", "c"]);
     assert_eq!(out, "removed c:latest\n");
     rig.assert_empty(&"rm");
     // A typing mistake is one whatever is forced.

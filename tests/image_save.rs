@@ -265,7 +265,13 @@ fn nothing_half_is_left_and_nothing_is_overwritten() {
     assert!(out.join("dir/precious").exists());
     let output = run(&root, &["save", "--format", "oci-dir", "x"]);
     assert_eq!(output.status.code(), Some(2));
-    // A person does not want an archive on the screen.
+}
+
+#[test]
+fn a_person_does_not_want_an_archive_on_the_screen() {
+    let rig = Rig::in_memory();
+    rig.load(&archive(&layout::layout("x", &layers()))).unwrap();
+    let root = rig.root();
     let output = Command::new("script")
         .args([
             "-qec",

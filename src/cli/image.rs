@@ -16,6 +16,7 @@ mod ls;
 mod mount;
 mod prune;
 mod pull;
+mod push;
 mod rm;
 mod save;
 mod tag;
@@ -49,6 +50,7 @@ enum Verb {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Diff(diff::Args),
+    Push(push::Args),
     Check(check::Args),
 }
 
@@ -68,6 +70,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         Verb::Gc(args) => gc::run(&context.paths, args),
         Verb::Mount(args) => mount::run(&context.paths, args),
         Verb::Unmount(args) => unmount::run(&context.paths, args),
+        Verb::Push(args) => push::run(&context.paths, args),
         Verb::Diff(args) => diff::run(&context.paths, args),
         Verb::Check(args) => check::run(&context.paths, args),
     }

@@ -59,13 +59,24 @@ fn space(store: &Store) -> anyhow::Result<Space> {
     Ok(dir.space()?)
 }
 
+/// Free bytes, or as small a part of them as inodes are free.
+fn free_part(space: &Space) -> u64 {
+    let part = u128::from(space.bytes_total) * u128::from(space.inodes);
+    match part.checked_div(u128::from(space.inodes_total)) {
+        Some(part) => space.bytes.min(u64::try_from(part).unwrap_or(u64::MAX)),
+        // The file system does not count them.
+        None => space.bytes,
+    }
+}
+
 /// Chooses what goes.
 pub fn plan(paths: &Paths, settings: &Settings, store: &Store, goal: Goal) -> anyhow::Result<Plan> {
     let stored = Stored::load(store)?.total();
     let marks = match space(store) {
-        Ok(space) => settings
-            .images
-            .marks(stored, space.bytes, space.bytes_total),
+        Ok(space) => {
+            let free = free_part(&space);
+            settings.images.marks(stored, free, space.bytes_total)
+        }
         // Nothing was ever stored.
         Err(_) if stored == 0 => settings.images.marks(0, 0, 0),
         Err(err) => return Err(err),
@@ -135,7 +146,11 @@ pub fn make_room(
     let free = space(store).map_or(u64::MAX, |space| {
         // What unpacking leaves free.
         let reserve = (128 << 20).min(space.bytes_total / 20);
-        space.bytes.saturating_sub(reserve)
+        let inodes = 10_000.min(space.inodes_total / 20);
+        match space.inodes_total == 0 || space.inodes > inodes {
+            true => space.bytes.saturating_sub(reserve),
+            false => 0,
+        }
     });
     if free >= bytes {
         return Ok(Removed::default());

@@ -148,6 +148,11 @@ impl Tree {
         self.process.is_some()
     }
 
+    /// Whether it ran when it was found, and does no more.
+    pub fn has_ended(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::has_ended)
+    }
+
     /// The root directory as the container sees it, its volumes included while it runs. What is
     /// written there is written for the container.
     pub fn root(&self) -> anyhow::Result<OwnedFd> {

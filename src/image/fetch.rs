@@ -86,14 +86,8 @@ impl<'a> Fetch<'a> {
             if ours.is_empty() {
                 drop(flights);
                 if let Some((descriptor, _)) = others.first() {
-                    flight::wait(
-                        self.change.store(),
-                        Part::Layer,
-                        &descriptor.digest,
-                        |holder| {
-                            (self.report)(Event::Waiting(holder.to_owned()));
-                        },
-                    )?;
+                    let store = self.change.store();
+                    flight::wait(store, Part::Layer, &descriptor.digest, self.report)?;
                 }
             } else {
                 self.download(ours)?;

@@ -9,14 +9,21 @@
 //! is one image's config and another's layer, or both of one, makes no ring.
 
 use std::fs::{File, TryLockError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::Digest;
+use super::pull::{Event, Report};
 use super::store::Store;
+use super::{Digest, lease};
 use crate::sys;
 use crate::sys::dir::Dir;
 use crate::sys::fs::Lock;
+
+/// How often a waiting pull looks whether the other one gets on.
+const TICK: Duration = Duration::from_secs(1);
 
 /// The right to bring one blob; ends when dropped.
 #[derive(Debug)]
@@ -53,18 +60,39 @@ pub(super) fn try_begin(
     Ok(sys::fs::try_lock(&path)?.map(Flight))
 }
 
-/// Waits until nobody brings the blob; tells `waiting` who does. Whether it is there then is to be
-/// looked up.
+/// Waits until nobody brings the blob; tells `report` who does, and from time to time that he gets
+/// on. Whether it is there then is to be looked up.
 pub(super) fn wait(
     store: &Store,
     part: Part,
     digest: &Digest,
-    waiting: impl FnOnce(&str),
+    report: Report<'_>,
 ) -> anyhow::Result<()> {
     let path = store.flights_dir().join(part.lock_name(digest));
-    sys::fs::lock(&path, waiting)
-        .map(drop)
-        .with_context(|| format!("waiting for who downloads blob '{digest}'"))
+    let (done, ended) = channel::<()>();
+    thread::scope(|scope| {
+        let waiter = thread::Builder::new()
+            .name("wait".to_owned())
+            .spawn_scoped(scope, move || {
+                let _done = done;
+                let waiting = |holder: &str| report(Event::Waiting(holder.to_owned()));
+                sys::fs::lock(&path, waiting).map(drop)
+            })
+            .context("starting a thread")?;
+        let mut before = lease::staged_bytes(store);
+        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            let now = lease::staged_bytes(store);
+            if now != before {
+                before = now;
+                report(Event::Elsewhere);
+            }
+        }
+        let locked = waiter.join().unwrap_or_else(|_| {
+            let err = std::io::Error::other("the waiting thread stopped");
+            Err(sys::Error::new("flock()", err))
+        });
+        locked.with_context(|| format!("waiting for who downloads blob '{digest}'"))
+    })
 }
 
 /// Removes the files of flights that nobody has. The caller holds the store's lock alone.

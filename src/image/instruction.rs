@@ -37,12 +37,16 @@ pub enum Instruction {
     WorkingDir(String),
 }
 
-impl FromStr for Instruction {
-    type Err = anyhow::Error;
+/// Why a text is no instruction; whole in one line, because command line parsers print no causes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InstructionError(String);
 
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let shown = || format!("reading the instruction '{}'", text.escape_debug());
-        parse(text.trim()).with_context(shown)
+impl FromStr for Instruction {
+    type Err = InstructionError;
+
+    fn from_str(text: &str) -> Result<Self, InstructionError> {
+        parse(text.trim()).map_err(|err| InstructionError(format!("{err:#}")))
     }
 }
 

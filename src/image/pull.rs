@@ -35,6 +35,8 @@ pub enum Event {
     Found(Reference),
     /// Somebody else, who is told, downloads the same; this pull waits for that.
     Waiting(String),
+    /// What is waited for gets on.
+    Elsewhere,
     /// So many layers, of so many bytes in all, will be downloaded; the others are there.
     Plan {
         /// To be downloaded.
@@ -358,9 +360,7 @@ impl Pull<'_> {
                 return Ok((config, None));
             }
             let Some(flight) = flight::try_begin(self.store, Part::Config, digest)? else {
-                flight::wait(self.store, Part::Config, digest, |holder| {
-                    (self.report)(Event::Waiting(holder.to_owned()));
-                })?;
+                flight::wait(self.store, Part::Config, digest, self.report)?;
                 continue;
             };
             // Whoever had it until just now may have brought it.

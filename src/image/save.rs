@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use serde::Serialize;
 
-use super::manifest::{self, Descriptor, Platform};
+use super::manifest::{self, Descriptor};
 use super::store::{Documents, Store};
 use super::{Digest, Reference};
 use crate::digest::Hashing;
@@ -42,16 +42,8 @@ pub struct Selected {
 pub fn select(store: &Store, texts: &[String]) -> anyhow::Result<Vec<Selected>> {
     let mut selected: Vec<Selected> = Vec::new();
     for text in texts {
-        let (reference, digest) = store.find(text)?;
-        let by_name = text.parse::<Reference>().ok();
-        // An id means the image and none of its names.
-        let named = by_name.is_some_and(|named| {
-            let found = reference.as_ref();
-            found == Some(&named) || found == named.on_localhost().as_ref()
-        });
-        let name = reference
-            .filter(|_| named)
-            .and_then(|reference| reference.without_digest());
+        let (reference, digest) = store.find_named(text)?;
+        let name = reference.and_then(|reference| reference.without_digest());
         let at = selected.iter_mut().find(|image| image.digest == digest);
         match (at, name) {
             (Some(image), name) => {
@@ -151,11 +143,7 @@ fn write_layout(store: &Store, images: &[Selected], sink: &mut dyn Sink) -> anyh
             media_type: manifest::media_type(&bytes).to_owned(),
             digest: image.digest,
             size: bytes.len() as u64,
-            platform: Some(Platform {
-                os: config.os.clone(),
-                architecture: config.architecture.clone(),
-                variant: config.variant.clone(),
-            }),
+            platform: Some(config.platform()),
             annotations: reference.map(|reference| {
                 let name = reference.to_string();
                 // The name of the specification, and the one that containerd and docker read.

@@ -346,7 +346,10 @@ impl Blob {
 }
 
 fn broke_off(url: &Url) -> Failure {
-    Failure::unreachable(format!("'{}' closed the connection", url.origin))
+    Failure::unreachable(format!(
+        "'{}' closed the connection; try again later",
+        url.origin
+    ))
 }
 
 impl Read for Blob {

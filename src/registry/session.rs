@@ -237,7 +237,8 @@ impl Session {
         Ok(authorization)
     }
 
-    fn credentials(&self, client: &Tools<'_>) -> Result<Option<Credentials>, Failure> {
+    /// Who we are here, if anybody.
+    pub(super) fn credentials(&self, client: &Tools<'_>) -> Result<Option<Credentials>, Failure> {
         let Place {
             host, repository, ..
         } = &self.place;

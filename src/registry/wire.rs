@@ -431,7 +431,9 @@ pub(super) fn trouble(err: ureq::Error, url: &Url) -> Trouble {
         ureq::Error::Other(other) if other.is::<OffLimits>() => Trouble::Final(Failure::refused(
             format!("a server sent us to '{origin}': {other}; tell the registry's operator"),
         )),
-        ureq::Error::Other(other) if other.is::<TooSlow>() => passing(other.to_string()),
+        ureq::Error::Other(other) if other.is::<TooSlow>() => Trouble::passing(
+            Failure::unreachable(format!("'{origin}' is too slow: {other}; try again later")),
+        ),
         other => Trouble::Final(Failure::refused(format!(
             "'{origin}' does not answer as a registry does: {}; check \
              its address",

@@ -464,7 +464,8 @@ pub fn floor(space: &Space) -> u64 {
     FREE_BYTES_MIN.min(space.bytes_total / 20)
 }
 
-enum XattrRule {
+/// What becomes of an extended attribute of an archive.
+pub(super) enum XattrRule {
     Drop,
     Must,
     May,
@@ -472,7 +473,7 @@ enum XattrRule {
 
 /// File capabilities must survive or the program does not work; `user.` is the application's own.
 /// Everything else belongs to the host's security modules or to overlayfs (hostile-inputs T9, T13).
-fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
+pub(super) fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
     const NAME_BYTES_MAX: usize = 255;
     if name == b"security.capability" && kind == MemberKind::File {
         return XattrRule::Must;
@@ -491,7 +492,7 @@ fn set_opaque(dir: &Dir) -> anyhow::Result<()> {
 }
 
 /// The components of a name, taken relative to the layer's root.
-fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
+pub(super) fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
     ensure!(
         path.len() <= PATH_BYTES_MAX,
         "the name is longer than {PATH_BYTES_MAX} bytes"

@@ -18,6 +18,7 @@ use super::extract::{AUFS, OPAQUE, OPAQUE_XATTR, WHITEOUT};
 use super::member::printable;
 use super::walk::{Descend, Found, Node, Warnings, walk};
 use crate::sys::dir::{self, Dir, Entry, Kind, Time};
+use crate::sys::kernel_fs::KernelFileSystems;
 
 const BLOCK_BYTES: usize = 512;
 
@@ -27,6 +28,9 @@ const NAME_BYTES_MAX: usize = 100;
 /// The largest numbers of fields of 8 and of 12 bytes, in octal with a NUL behind.
 const NUMBER_MAX: u64 = 0o777_7777;
 const LARGE_NUMBER_MAX: u64 = 0o777_7777_7777;
+
+/// Why something of the kernel's is not copied.
+pub const KERNELS: &str = "shows something of the kernel and holds no files, leaving it out";
 
 /// How much of a file is read at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -38,8 +42,9 @@ pub type LeaveOut<'a> = &'a mut dyn FnMut(&[u8], Entry) -> anyhow::Result<bool>;
 pub enum Form<'a> {
     /// The tree as it is, without a member for its top.
     Tree,
-    /// The top as a member of this name, and everything below it.
-    Named(&'a OsStr),
+    /// Files to be copied: what the kernel only shows, such as /proc, is left out. With a name, the
+    /// top is a member of that name.
+    Copy(Option<&'a OsStr>),
     /// An upper directory of an overlay, as a layer of an image.
     Layer(LeaveOut<'a>),
 }
@@ -48,7 +53,7 @@ impl std::fmt::Debug for Form<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Tree => "Tree",
-            Self::Named(_) => "Named",
+            Self::Copy(_) => "Copy",
             Self::Layer(_) => "Layer",
         })
     }
@@ -78,6 +83,7 @@ pub struct Packer<'a> {
     packed: Packed,
     /// The first member of each inode with several names.
     linked: HashMap<(u64, u64), Vec<u8>>,
+    kernels: KernelFileSystems,
     buffer: Vec<u8>,
 }
 
@@ -96,6 +102,7 @@ impl<'a> Packer<'a> {
             out,
             packed: Packed::default(),
             linked: HashMap::new(),
+            kernels: KernelFileSystems::default(),
             buffer: vec![0; BUFFER_BYTES],
         }
     }
@@ -117,7 +124,7 @@ impl<'a> Packer<'a> {
             path: name.as_bytes(),
             ..found
         };
-        let result = self.visit(found, &mut Form::Tree, &mut warnings);
+        let result = self.visit(found, &mut Form::Copy(None), &mut warnings);
         self.packed.warnings = warnings;
         result.map(drop)
     }
@@ -140,11 +147,21 @@ impl<'a> Packer<'a> {
         match form {
             Form::Tree if path.is_empty() => return Ok(Descend::Yes),
             Form::Tree => {}
-            Form::Named(top) => {
-                name = top.as_bytes().to_vec();
-                if !path.is_empty() {
-                    name.push(b'/');
-                    name.extend(path);
+            Form::Copy(top) => {
+                if self.is_kernels(&node, entry)? {
+                    warnings.add(path, KERNELS);
+                    return Ok(Descend::No);
+                }
+                match top {
+                    None if path.is_empty() => return Ok(Descend::Yes),
+                    None => {}
+                    Some(top) => {
+                        name = top.as_bytes().to_vec();
+                        if !path.is_empty() {
+                            name.push(b'/');
+                            name.extend(path);
+                        }
+                    }
                 }
             }
             Form::Layer(leave_out) => {
@@ -195,6 +212,15 @@ impl<'a> Packer<'a> {
             }
         }
         Ok(Descend::Yes)
+    }
+
+    fn is_kernels(&mut self, node: &Node<'_>, entry: Entry) -> anyhow::Result<bool> {
+        let (device, _) = entry.inode;
+        Ok(match node {
+            Node::Dir(dir) => self.kernels.holds(device, dir)?,
+            Node::File(file) => self.kernels.holds(device, file)?,
+            Node::Link(_) | Node::Special(_) => false,
+        })
     }
 
     /// Writes an entry that means something to overlayfs or to a layer; says whether it was one.
@@ -362,7 +388,7 @@ impl<'a> Packer<'a> {
 }
 
 /// Name and value.
-type Xattr = (Vec<u8>, Vec<u8>);
+pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// The attributes that archives carry: file capabilities, and the application's own.
 ///
@@ -370,7 +396,7 @@ type Xattr = (Vec<u8>, Vec<u8>);
 ///
 /// The tree relies on what overlayfs keeps elsewhere: a redirected directory, or a file whose
 /// content is in a lower layer. wharf mounts without both.
-pub(super) fn xattrs_of<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Vec<Xattr>> {
+pub fn xattrs_of<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Vec<Xattr>> {
     let mut xattrs = Vec::new();
     for name in dir::xattr_names(&fd)? {
         let bytes = name.as_bytes();

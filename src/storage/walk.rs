@@ -42,6 +42,15 @@ impl Warnings {
     }
 }
 
+impl Warnings {
+    /// Takes over those of another step.
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        self.texts.extend(other.texts);
+        self.texts.truncate(WARNINGS_MAX);
+    }
+}
+
 /// What a walk has come to.
 #[derive(Debug)]
 pub struct Found<'a> {

@@ -104,11 +104,15 @@ impl Held {
             .map_err(|err| Error::new("utimensat()", err))
     }
 
-    /// The magic number of its file system (statfs(2)).
-    pub fn file_system(&self) -> Result<i64> {
-        rustix::fs::fstatfs(&self.fd)
-            .map(|stat| stat.f_type)
-            .map_err(|err| Error::new("fstatfs()", err))
+    /// Whether it is what is mounted there, rather than what is below the mount.
+    ///
+    /// rename(2) and unlink(2) say EBUSY only for mounts of the caller's own namespace. A mount of
+    /// another one they take away, and a container would lose its /etc/hosts.
+    pub fn is_mount_root(&self) -> Result<bool> {
+        use rustix::fs::{StatxAttributes, StatxFlags, statx};
+        statx(&self.fd, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)
+            .map(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+            .map_err(|err| Error::new("statx()", err))
     }
 
     /// Leads to the inode itself, whatever became of its name.

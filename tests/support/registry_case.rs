@@ -276,6 +276,40 @@ pub struct Case {
     pub end: End,
 }
 
+pub fn case(name: &'static str, act: Act, end: End, script: Script) -> Case {
+    Case {
+        name,
+        act,
+        script,
+        end,
+    }
+}
+
+pub fn is_blob(seen: &Seen) -> bool {
+    seen.path.contains("/blobs/sha256:") && seen.method == "GET"
+}
+
+/// A registry that wants a bearer token from `realm`.
+pub fn wants_token(seen: &Seen, realm: &str) -> Option<Reply> {
+    let has = seen.header("authorization") == Some(&format!("Bearer {TOKEN}"));
+    (!has && seen.path.starts_with("/v2/")).then(|| challenge(realm))
+}
+
+/// The same, with a token server on the registry itself.
+pub fn with_token(world: &World, seen: &Seen) -> Option<Reply> {
+    if seen.path == "/token" {
+        let is_known = seen.header("authorization") == Some(BASIC);
+        let status = if is_known { 200 } else { 401 };
+        return Some(Reply::new(status, format!(r#"{{"token": "{TOKEN}"}}"#)));
+    }
+    wants_token(seen, &format!("{}/token", world.home))
+}
+
+pub fn wants_basic(seen: &Seen) -> Option<Reply> {
+    (seen.header("authorization") != Some(BASIC))
+        .then(|| Reply::new(401, "").header("WWW-Authenticate", "Basic realm=\"rig\""))
+}
+
 /// Longest a case may take, on a machine that does other things too.
 const CASE_MAX: Duration = Duration::from_secs(15);
 

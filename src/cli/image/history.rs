@@ -61,7 +61,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         };
         out.line(&serde_json::to_string_pretty(&history)?)?;
     } else {
-        print_table(&mut out, &steps, args.no_trunc)?;
+        print_table(&mut out, &steps, args)?;
     }
     out.flush()?;
     Ok(ExitStatus::Success)
@@ -101,7 +101,7 @@ fn steps(store: &Store, documents: Documents) -> Vec<Step> {
     }
 }
 
-fn print_table(out: &mut Out, steps: &[Step], whole: bool) -> anyhow::Result<()> {
+fn print_table(out: &mut Out, steps: &[Step], args: &Args) -> anyhow::Result<()> {
     let mut table = Table::new(&["CREATED", "LAYER", "SIZE", "CREATED BY", "COMMENT"]);
     let now = Timestamp::now();
     for step in steps {
@@ -116,7 +116,7 @@ fn print_table(out: &mut Out, steps: &[Step], whole: bool) -> anyhow::Result<()>
         };
         let text = |text: &Option<String>| {
             let text = text.as_deref().unwrap_or_default();
-            if whole {
+            if args.no_trunc {
                 text.replace(['\n', '\t'], " ")
             } else {
                 shortened(text)

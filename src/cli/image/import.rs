@@ -60,10 +60,10 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         File::open(&args.file).with_context(|| format!("opening '{shown}'"))?
     };
-    let instructions = args.changes.iter().map(|text| text.parse());
+    let instructions = args.changes.iter().map(|text| text.parse::<Instruction>());
     let instructions = instructions
-        .collect::<anyhow::Result<Vec<Instruction>>>()
-        .map_err(|err| Exit::usage(format!("{err:#}")))?;
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|err| Exit::usage(err.to_string()))?;
     let store = Store::open(paths)?;
     let labels = Labels {
         name: args.name.clone(),

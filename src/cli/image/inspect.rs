@@ -111,11 +111,7 @@ fn inspect(paths: &Paths, store: &Store, sizes: &Sizes, text: &str) -> anyhow::R
         digest,
         id: manifest.config.digest,
         used_at: Timestamp::try_from(used).unwrap_or_default().to_string(),
-        platform: Platform {
-            os: config.os.clone(),
-            architecture: config.architecture.clone(),
-            variant: config.variant,
-        },
+        platform: config.platform(),
         created: config.created,
         author: config.author,
         os: config.os,

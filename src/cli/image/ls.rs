@@ -129,7 +129,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             out.line(&digest.to_string())?;
         }
     } else {
-        print_table(&mut out, &list, args.digests)?;
+        print_table(&mut out, &list, args)?;
     }
     out.flush()?;
     Ok(ExitStatus::Success)
@@ -172,7 +172,7 @@ fn list(
     listed
 }
 
-fn print_table(out: &mut Out, list: &List, digests: bool) -> anyhow::Result<()> {
+fn print_table(out: &mut Out, list: &List, args: &Args) -> anyhow::Result<()> {
     let mut columns = vec![
         "REFERENCE",
         "ID",
@@ -182,7 +182,7 @@ fn print_table(out: &mut Out, list: &List, digests: bool) -> anyhow::Result<()> 
         "SHARED",
         "UNIQUE",
     ];
-    if digests {
+    if args.digests {
         columns.push("DIGEST");
     }
     let mut table = Table::new(&columns);
@@ -206,7 +206,7 @@ fn print_table(out: &mut Out, list: &List, digests: bool) -> anyhow::Result<()> 
             plain(&super::size(image.size.shared_bytes)),
             plain(&super::size(image.size.unique_bytes)),
         ];
-        if digests {
+        if args.digests {
             row.push(Cell::new(&image.digest.to_string(), Colour::Dim));
         }
         table.push(row);

@@ -136,6 +136,7 @@ impl Progress {
         match event {
             Event::Warning(text) => self.line(&format!("warning: {text}")),
             _ if self.quiet => {}
+            Event::Elsewhere => {}
             Event::Found(reference) => self.line(&format!("found as {reference}")),
             Event::Waiting(holder) => self.line(&format!(
                 "waiting: the same is being downloaded by {holder}"
@@ -147,7 +148,7 @@ impl Progress {
             } => {
                 let bytes = super::size(bytes);
                 self.line(&format!(
-                    "{layers} layers to download, {bytes}; {present} are there"
+                    "layers to download: {layers}, {bytes}; already there: {present}"
                 ));
             }
             Event::Layer { digest, bytes } => self.begin(digest, bytes),
