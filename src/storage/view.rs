@@ -4,18 +4,18 @@
 //! The mount is in the caller's mount namespace and stays until it is undone or the machine goes
 //! down. Devices and setuid programs of an image have no effect in it.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
 use crate::sys;
+use crate::sys::mount::detached::is_mount_point;
 
 /// Mounts `layers`, lowest first, on the directory `target`, which is made; a mount that is there
 /// already stays. `empty` is a directory for what is lacking: an overlay without a writable
 /// directory needs two layers.
 pub fn mount(layers: &[PathBuf], empty: &Path, target: &Path) -> anyhow::Result<()> {
-    if is_mounted(target) {
+    if is_mount_point(target)? {
         return Ok(());
     }
     // One for `empty`.
@@ -40,7 +40,7 @@ pub fn mount(layers: &[PathBuf], empty: &Path, target: &Path) -> anyhow::Result<
 ///
 /// Somebody works in it.
 pub fn unmount(target: &Path) -> anyhow::Result<()> {
-    if is_mounted(target) {
+    if is_mount_point(target)? {
         sys::mount::unmount(target).with_context(|| {
             format!(
                 "unmounting '{}'; leave the directory and close its files",
@@ -53,15 +53,5 @@ pub fn unmount(target: &Path) -> anyhow::Result<()> {
             Err(err).with_context(|| format!("removing '{}'", target.display()))
         }
         _ => Ok(()),
-    }
-}
-
-/// Whether something is mounted on `target`: it is on another file system than its parent.
-pub fn is_mounted(target: &Path) -> bool {
-    let device = |path: &Path| std::fs::symlink_metadata(path).map(|metadata| metadata.dev());
-    let parent = target.parent().map(device);
-    match (device(target), parent) {
-        (Ok(own), Some(Ok(parent))) => own != parent,
-        (Err(_), _) | (_, None | Some(Err(_))) => false,
     }
 }
