@@ -480,15 +480,12 @@ fn diff_of_layers_and_images() {
     // As the kernel sees it.
     let both = rig.store.resolve("both").unwrap();
     let mount = tempfile::tempdir().unwrap();
-    wharf::storage::view::mount(
-        &both.layers,
-        &mount.path().join("e"),
-        &mount.path().join("m"),
-    )
-    .unwrap();
-    let names = |dir: &str| wharf::sys::fs::list_dir(&mount.path().join("m").join(dir)).unwrap();
+    let view = mount.path().join("m");
+    wharf::storage::view::mount(&both.layers, &view).unwrap();
+    let names = |dir: &str| wharf::sys::fs::list_dir(&view.join(dir)).unwrap();
     assert_eq!(names(""), ["etc", "link", "opt"]);
     assert_eq!(names("opt"), ["new"]);
     assert_eq!(names("etc"), ["a", "new\u{1b}"]);
-    wharf::storage::view::unmount(&mount.path().join("m")).unwrap();
+    wharf::storage::view::unmount(&view, mount.path()).unwrap();
+    assert!(!view.exists());
 }

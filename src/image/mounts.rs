@@ -24,7 +24,7 @@ pub fn target(paths: &Paths, digest: &Digest) -> PathBuf {
 /// Mounts the image and returns where; the same place when it is mounted already.
 pub fn mount(paths: &Paths, image: &Image) -> anyhow::Result<PathBuf> {
     let target = target(paths, &image.digest.parse()?);
-    view::mount(&image.layers, &dir(paths).join(".empty"), &target)?;
+    view::mount(&image.layers, &target)?;
     Ok(target)
 }
 
@@ -32,7 +32,7 @@ pub fn mount(paths: &Paths, image: &Image) -> anyhow::Result<PathBuf> {
 pub fn unmount(paths: &Paths, digest: &Digest) -> anyhow::Result<bool> {
     let target = target(paths, digest);
     let was_mounted = is_mount_point(&target)?;
-    view::unmount(&target)?;
+    view::unmount(&target, paths.runtime())?;
     Ok(was_mounted)
 }
 
