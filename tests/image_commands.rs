@@ -489,3 +489,35 @@ fn diff_of_layers_and_images() {
     wharf::storage::view::unmount(&view, mount.path()).unwrap();
     assert!(!view.exists());
 }
+
+#[test]
+fn k8_damage_that_hides_what_is_needed_keeps_content_and_is_told() {
+    let rig = Rig::in_memory();
+    let loaded = rig.load(&archive(&layout::layout("x", &layers()))).unwrap();
+    let digest = loaded[0].digest.to_string();
+    rig.load(&archive(&layout::layout("y", &[layer("y", 1)])))
+        .unwrap();
+    let root = rig.root();
+    let references = rig.paths.images().join("references");
+    put(
+        &references.join("docker.io%2flibrary%2fx:latest"),
+        b"garbage",
+    );
+    put(&references.join("@sha256:0"), b"garbage");
+    // Removing 'y' frees nothing now, and says so.
+    let output = run(&root, &["rm", "y"]);
+    assert!(output.status.success(), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("damage hides what is needed"),
+        "{}",
+        output.stderr
+    );
+    // A container runs the image whose name is damaged: it stays, without the name.
+    record(&rig, "web", "x", &digest);
+    ok(&root, &["rm", "x", "@sha256:0"]);
+    rig.assert_clean(&"rm");
+    assert_eq!(rig.store.resolve(&digest).unwrap().layers.len(), 3);
+    std::fs::remove_dir_all(root.join("run/wharf/bundles/web")).unwrap();
+    ok(&root, &["rm", &digest]);
+    rig.assert_empty(&"rm");
+}
