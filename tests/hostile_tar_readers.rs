@@ -39,8 +39,11 @@ fn members(archive: &[u8]) -> anyhow::Result<Vec<Member>> {
 /// A member as `tar_readers.py` has it.
 fn described(member: &Member) -> serde_json::Value {
     let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    // Python's tarfile leaves no slashes at the end.
     let end = member.path.iter().rposition(|byte| *byte != b'/');
-    let path = member.path.get(..=end.unwrap_or(0)).unwrap_or_default();
+    let path = end
+        .and_then(|end| member.path.get(..=end))
+        .unwrap_or_default();
     let (kind, is_link) = match member.kind {
         MemberKind::File => ("-", false),
         MemberKind::HardLink => ("h", true),

@@ -74,7 +74,7 @@ fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
     machine.log_in(&home.host());
     act(&machine.client(), &home.host(), Act::Manifest).unwrap();
     assert_eq!(
-        (home.seen().len(), copy.count("GET", "/manifests/1")),
+        (home.asked().len(), copy.count("GET", "/manifests/1")),
         (0, 1)
     );
     no_secret_at(&copy).unwrap();
@@ -111,10 +111,10 @@ fn mirrors_for_digests_only() {
     only.digest_only = true;
     machine.insecure(&home.host()).mirrors = vec![only];
     act(&machine.client(), &home.host(), Act::Manifest).unwrap();
-    assert_eq!(copy.seen().len(), 0);
+    assert_eq!(copy.asked().len(), 0);
     act(&machine.client(), &home.host(), Act::ManifestByDigest).unwrap();
     assert_eq!(
-        (home.count("GET", "/manifests/1"), home.seen().len()),
+        (home.count("GET", "/manifests/1"), home.asked().len()),
         (1, 1)
     );
     assert!(!copy.seen().is_empty());
@@ -146,7 +146,7 @@ fn registries_conf_says_the_same() {
     assert_eq!(
         (
             home.count("GET", "/v2/team/app/manifests/1"),
-            copy.seen().len()
+            copy.asked().len()
         ),
         (1, 0)
     );

@@ -14,7 +14,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::change::{AddedLayer, Change, Expected};
-use super::flight;
+use super::flight::{self, Part};
 use super::manifest::{self, Descriptor};
 use super::pull::{Event, Report};
 use super::{Digest, Reference};
@@ -73,7 +73,7 @@ impl<'a> Fetch<'a> {
         while !missing.is_empty() {
             let (mut ours, mut others, mut flights) = (Vec::new(), Vec::new(), Vec::new());
             for wanted in missing {
-                match flight::try_begin(self.change.store(), &wanted.0.digest)? {
+                match flight::try_begin(self.change.store(), Part::Layer, &wanted.0.digest)? {
                     Some(flight) => {
                         flights.push(flight);
                         ours.push(wanted);
@@ -86,7 +86,8 @@ impl<'a> Fetch<'a> {
             if ours.is_empty() {
                 drop(flights);
                 if let Some((descriptor, _)) = others.first() {
-                    flight::wait(self.change.store(), &descriptor.digest, self.report)?;
+                    let store = self.change.store();
+                    flight::wait(store, Part::Layer, &descriptor.digest, self.report)?;
                 }
             } else {
                 self.download(ours)?;

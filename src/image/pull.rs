@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::change::Change;
 use super::config::{self, ConfigFile};
 use super::fetch;
-use super::flight::{self, Flight};
+use super::flight::{self, Flight, Part};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Platform};
 use super::platform::{self, Found};
 use super::store::Store;
@@ -370,8 +370,8 @@ impl Pull<'_> {
             if let Some(config) = stored_config(change, descriptor)? {
                 return Ok((config, None));
             }
-            let Some(flight) = flight::try_begin(self.store, digest)? else {
-                flight::wait(self.store, digest, self.report)?;
+            let Some(flight) = flight::try_begin(self.store, Part::Config, digest)? else {
+                flight::wait(self.store, Part::Config, digest, self.report)?;
                 continue;
             };
             // Whoever had it until just now may have brought it.

@@ -313,7 +313,11 @@ impl<R: Read> Members<R> {
         let mut body = vec![0; usize::try_from(padded)?];
         self.reader.read_exact(&mut body).map_err(end_is_an_error)?;
         self.offset += padded;
-        body.truncate(usize::try_from(size)?);
+        let rest = body.split_off(usize::try_from(size)?);
+        // Python's tarfile reads on to the end of the block.
+        if rest.iter().any(|byte| *byte != 0) {
+            bail!("an extended header goes on after its end; readers disagree");
+        }
         Ok(body)
     }
 }
@@ -409,11 +413,18 @@ fn check_header(header: &tar::Header) -> anyhow::Result<()> {
         ("devmajor", device(DEVICE_MAJOR_AT)),
         ("devminor", device(DEVICE_MINOR_AT)),
     ] {
-        // GNU tar takes no blanks for a number, except where it reads none.
-        let blank = !name.starts_with("dev") && field.iter().all(|byte| *byte == b' ');
-        number(field)
-            .and_then(|_| if blank { bail!("it is blank") } else { Ok(()) })
-            .with_context(|| format!("field '{name}'"))?;
+        let checked = || -> anyhow::Result<()> {
+            let value = number(field)?;
+            // GNU tar takes no blanks for a number, except where it reads none.
+            if !name.starts_with("dev") && is_blank(field) {
+                bail!("it is blank");
+            }
+            if name.ends_with("id") {
+                pax::check_owner(value)?;
+            }
+            Ok(())
+        };
+        checked().with_context(|| format!("field '{name}'"))?;
     }
     let has_prefix = header
         .as_bytes()
@@ -425,6 +436,10 @@ fn check_header(header: &tar::Header) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| *byte == b' ')
 }
 
 fn check_sum(header: &tar::Header) -> anyhow::Result<()> {
@@ -489,6 +504,9 @@ fn device(header: &tar::Header) -> anyhow::Result<(u32, u32)> {
     };
     let limited = |field: &[u8], bits: u32| -> anyhow::Result<u32> {
         let value = number(field)?;
+        if is_blank(field) {
+            bail!("it is blank");
+        }
         if value >> bits != 0 {
             bail!("{value} is out of range");
         }

@@ -36,7 +36,7 @@ KINDS = {
 def name(text):
     """A name without slashes at its end, of which Python leaves none."""
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
-    return (raw.rstrip(b"/") or raw[:1]).hex()
+    return raw.rstrip(b"/").hex()
 
 
 def link(kind, text):
