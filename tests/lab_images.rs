@@ -2,8 +2,6 @@
 //! Images on a running system: what containers and mounts keep, what the timer collects, and what
 //! podman and skopeo make of saved images.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
-
 #[path = "support/container.rs"]
 mod container;
 #[path = "support/lab.rs"]
