@@ -83,6 +83,15 @@ impl Reference {
         })
     }
 
+    /// The same repository, by digest.
+    pub fn at(&self, digest: Digest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
+    }
+
     /// The same repository on `localhost`, when no registry was written: images built by podman
     /// and buildah are called so.
     pub fn on_localhost(&self) -> Option<Self> {

@@ -14,6 +14,10 @@ use crate::definition::problem::Problem;
 use crate::paths::Paths;
 use crate::sys;
 
+pub mod images;
+
+use self::images::Images;
+
 /// Settings of the engine, the same for all containers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +28,9 @@ pub struct Settings {
     /// `init`: the program put into containers with `init = true`. Defaults to the first of
     /// catatonit, tini-static that is there.
     pub init: Option<PathBuf>,
+    /// `[images]`: how much room images may take.
+    #[serde(default)]
+    pub images: Images,
     /// `search`: registries that short names such as `nginx` are looked for in, in order.
     /// Defaults to that of containers-registries.conf(5), else to docker.io.
     pub search: Option<Vec<String>>,
@@ -96,6 +103,7 @@ impl Settings {
         let Self {
             runtime,
             init,
+            images,
             search,
             registries,
         } = toml::from_str(&text).map_err(|err| {
@@ -111,6 +119,7 @@ impl Settings {
         })?;
         self.runtime = runtime.or(self.runtime.take());
         self.init = init.or(self.init.take());
+        self.images = images.or(std::mem::take(&mut self.images));
         self.search = search.or(self.search.take());
         for registry in registries {
             // A later table takes the place of an earlier one for the same prefix.

@@ -3,11 +3,18 @@
 //!
 //! Nothing here knows where layers come from (`image`) or what will run on them (`engine`).
 
+pub mod changes;
 pub mod decode;
 pub mod extract;
 pub mod facts;
 pub mod layer;
 pub mod member;
+pub mod merged;
 pub mod overlay;
+pub mod pack;
 pub mod pax;
+pub mod place;
+mod times;
+pub mod view;
 pub mod volume;
+pub mod walk;

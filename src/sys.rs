@@ -6,9 +6,12 @@
 pub mod cgroup;
 pub mod command;
 pub mod console;
+pub mod copy;
 pub mod dir;
 pub mod fs;
 pub mod handover;
+pub mod held;
+pub mod kernel_fs;
 pub mod lifeline;
 pub mod mount;
 pub mod pipe;

@@ -161,6 +161,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &[
             "definition::problem",
             "definition::load::scan",
+            "definition::value",
             "paths",
             "sys",
         ],

@@ -2,8 +2,9 @@
 //! The store: `images/{blobs,references}` and what refers to what.
 //!
 //! Reading takes no lock: a reference is one small file that is replaced by rename, and everything
-//! it leads to was flushed before. Writers hold a kernel lock, shared; removing what nothing
-//! refers to needs it alone. `docs/storage.md` has the layout and the order of a commit.
+//! it leads to was flushed before. Adding is `change`'s part, which holds the store's kernel lock,
+//! shared, for moments only; removing what nothing refers to needs it alone and leaves what living
+//! changes rely on. `docs/storage.md` has the layout and the order of a commit.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -14,6 +15,8 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, ConfigFile};
+use super::flight;
+use super::lease;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Document, Manifest};
 use super::{Digest, Image, Reference};
 use crate::paths::Paths;
@@ -47,6 +50,17 @@ pub struct Record {
     pub reference: Option<Reference>,
     /// The manifest's digest.
     pub digest: Digest,
+    /// The index that the name led to on its registry, when the manifest was chosen from one. The
+    /// digests that people pin are those of indexes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
+}
+
+impl Record {
+    /// Whether content that is asked for by this digest is this image.
+    fn is_called(&self, digest: &Digest) -> bool {
+        self.digest == *digest || self.index.as_ref() == Some(digest)
+    }
 }
 
 /// An image's documents, verified against their digests.
@@ -75,7 +89,7 @@ impl Store {
         match sys::fs::read_to_string(&path) {
             Err(err) if err.is_absent() => Ok(store),
             Err(err) => Err(err.into()),
-            Ok(text) => match text.trim_end().parse::<u32>() {
+            Ok(text) => match text.strip_suffix('\n').unwrap_or(&text).parse::<u32>() {
                 Ok(VERSION) => Ok(store),
                 Ok(other) => bail!(
                     "the image store '{}' has version {other}, this wharf knows {VERSION}; install \
@@ -106,6 +120,10 @@ impl Store {
 
     pub(super) fn blobs_dir(&self) -> PathBuf {
         self.images.join("blobs/sha256")
+    }
+
+    pub(super) fn flights_dir(&self) -> PathBuf {
+        self.images.join("flights")
     }
 
     /// The file of a blob.
@@ -140,24 +158,24 @@ impl Store {
     pub fn find(&self, text: &str) -> anyhow::Result<(Option<Reference>, Digest)> {
         let absent = || {
             anyhow!(
-                "image '{}' is not in the store; load it with 'wharf image load'",
+                "image '{}' is not in the store; bring it with 'wharf image pull' or 'wharf image load'",
                 text.escape_debug()
             )
         };
         if text.starts_with("sha256:") {
             let digest: Digest = text.parse()?;
-            let record = self.records()?.into_iter().find(|r| r.digest == digest);
+            let record = self.records()?.into_iter().find(|r| r.is_called(&digest));
             return match record {
-                Some(record) => Ok((record.reference, digest)),
+                Some(record) => Ok((record.reference, record.digest)),
                 None => self.find_by_id(&digest.hex())?.ok_or_else(absent),
             };
         }
         let reference: Reference = text.parse()?;
         if let Some(digest) = reference.digest() {
             let records = self.records()?;
-            let found = records.iter().any(|record| record.digest == *digest);
-            ensure!(found, absent());
-            return Ok((Some(reference.clone()), *digest));
+            let found = records.iter().find(|record| record.is_called(digest));
+            let found = found.ok_or_else(absent)?;
+            return Ok((Some(reference.clone()), found.digest));
         }
         for candidate in std::iter::once(reference.clone()).chain(reference.on_localhost()) {
             if let Some(record) = self.load_record(&file_name(Some(&candidate), None))? {
@@ -253,6 +271,28 @@ impl Store {
         })
     }
 
+    /// Fails unless everything that the documents name is there; contents of layers are not read.
+    pub fn require_whole(&self, documents: &Documents) -> anyhow::Result<()> {
+        for layer in &documents.manifest.layers {
+            let found = std::fs::symlink_metadata(self.blob_path(&layer.digest));
+            ensure!(
+                found.is_ok_and(|found| found.is_file() && found.len() == layer.size),
+                "its blob '{}' is missing or damaged; load or pull the image again",
+                layer.digest
+            );
+        }
+        for diff_id in &documents.config.diff_ids {
+            layer::load(&self.layers, diff_id)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the name leads to the manifest or the index `digest`.
+    pub(super) fn leads_to(&self, name: &Reference, digest: &Digest) -> anyhow::Result<bool> {
+        let record = self.load_record(&file_name(Some(name), None))?;
+        Ok(record.is_some_and(|record| record.is_called(digest)))
+    }
+
     /// Reads a small blob and verifies its digest.
     pub fn read_blob(&self, digest: &Digest) -> anyhow::Result<Vec<u8>> {
         let bytes = sys::fs::read_limited(&self.blob_path(digest), DOCUMENT_BYTES_MAX)?;
@@ -264,7 +304,8 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Opens the store for writing; what a killed writer left is removed when no other one works.
+    /// Opens the store for a moment of writing, such as to change names; what a killed writer left
+    /// is removed when nobody else is at it.
     pub fn write(&self) -> anyhow::Result<Writer<'_>> {
         let opened = || -> anyhow::Result<Writer<'_>> {
             for dir in [
@@ -275,13 +316,7 @@ impl Store {
             ] {
                 sys::fs::ensure_dir(&dir, 0o700)?;
             }
-            let lock = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(self.images.join("lock"))?;
+            let lock = self.open_lock()?;
             let alone = match lock.try_lock() {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock) => false,
@@ -301,14 +336,42 @@ impl Store {
         opened().with_context(|| format!("opening the image store '{}'", self.images.display()))
     }
 
+    /// The lock, shared, of a store that is open for writing: nothing is removed meanwhile. For
+    /// moments, never across the network.
+    pub(super) fn moment(&self) -> anyhow::Result<Writer<'_>> {
+        let locked = || -> anyhow::Result<File> {
+            let lock = self.open_lock()?;
+            lock.lock_shared()?;
+            Ok(lock)
+        };
+        let lock = locked().context("waiting for the image store's lock")?;
+        Ok(Writer { store: self, lock })
+    }
+
+    fn open_lock(&self) -> anyhow::Result<File> {
+        let path = self.images.join("lock");
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("opening '{}'", path.display()))
+    }
+
     /// Removes what was being made or removed when its writer died, and what nothing refers to.
     /// The caller holds the lock alone.
     fn sweep(&self) -> anyhow::Result<()> {
+        let live = lease::live(&self.images)?;
         for dir in [self.images.as_path(), self.layers.as_path()] {
-            remove_matching(dir, |name| name.starts_with(STAGING_PREFIX))?;
+            remove_matching(dir, |name| {
+                name.starts_with(STAGING_PREFIX) && !live.contains(name)
+            })?;
         }
         remove_matching(&self.references_dir(), |name| name.starts_with(".#"))?;
         remove_matching(&self.images, |name| name.starts_with(".#"))?;
+        flight::sweep(self)?;
         let Ok(used) = self.used() else {
             // A damaged reference or manifest hides what is in use. Nothing is removed then;
             // 'image check' names the damage.
@@ -333,8 +396,18 @@ impl Store {
         Ok(())
     }
 
-    fn used(&self) -> anyhow::Result<Used> {
+    /// What references lead to and what living changes rely on.
+    ///
+    /// # Errors
+    ///
+    /// A reference or a manifest is damaged, which hides what is in use.
+    pub(super) fn used(&self) -> anyhow::Result<Used> {
         let mut used = Used::default();
+        for name in lease::live(&self.images)? {
+            let uses = lease::uses(&self.images, &name)?;
+            used.layers.extend(uses.iter().cloned());
+            used.blobs.extend(uses);
+        }
         for name in self.record_names()? {
             let Some(record) = self.load_record(&name)? else {
                 continue;
@@ -352,10 +425,11 @@ impl Store {
     }
 }
 
-#[derive(Default)]
-struct Used {
-    blobs: BTreeSet<String>,
-    layers: BTreeSet<String>,
+/// What must stay, by the 64 digits of its digest.
+#[derive(Debug, Default)]
+pub(super) struct Used {
+    pub(super) blobs: BTreeSet<String>,
+    pub(super) layers: BTreeSet<String>,
 }
 
 fn remove_matching(dir: &Path, matches: impl Fn(&str) -> bool) -> anyhow::Result<()> {
@@ -388,7 +462,7 @@ pub(super) fn file_name(reference: Option<&Reference>, digest: Option<&Digest>) 
     }
 }
 
-/// The store, open for writing. Others may write too; nothing is removed under them.
+/// The store, open for a moment of writing. Others may write too; nothing is removed under them.
 #[derive(Debug)]
 pub struct Writer<'a> {
     store: &'a Store,
@@ -405,6 +479,17 @@ impl Writer<'_> {
     /// rename makes an image visible. An image that loses its only name keeps its content, under
     /// no name, because containers may run it.
     pub fn set_reference(&self, reference: &Reference, digest: &Digest) -> anyhow::Result<()> {
+        self.set_pulled(reference, digest, None)
+    }
+
+    /// As [`Writer::set_reference`], with the index that the name led to on its registry.
+    pub(super) fn set_pulled(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        index: Option<&Digest>,
+    ) -> anyhow::Result<()> {
+        let _names = self.lock_names()?;
         let name = file_name(Some(reference), None);
         if let Ok(Some(old)) = self.store.load_record(&name)
             && old.digest != *digest
@@ -415,30 +500,54 @@ impl Writer<'_> {
                 self.keep_unnamed(&old.digest)?;
             }
         }
-        self.write_record(&name, Some(reference), digest)?;
+        self.write_record(Record {
+            version: VERSION,
+            reference: Some(reference.clone()),
+            digest: *digest,
+            index: index.copied(),
+        })?;
         // A name is enough.
         let unnamed = self.record_path(&file_name(None, Some(digest)));
         Ok(sys::fs::remove_file(&unnamed)?)
     }
 
-    /// Keeps the manifest `digest`, under no name.
-    pub fn keep_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
-        self.write_record(&file_name(None, Some(digest)), None, digest)
+    /// Who changes names reads them first, so one at a time.
+    fn lock_names(&self) -> anyhow::Result<File> {
+        let lock = || -> std::io::Result<File> {
+            let dir = File::open(self.store.references_dir())?;
+            dir.lock()?;
+            Ok(dir)
+        };
+        lock().context("waiting for the lock of the references")
     }
 
-    fn write_record(
-        &self,
-        name: &str,
-        reference: Option<&Reference>,
-        digest: &Digest,
-    ) -> anyhow::Result<()> {
-        let record = Record {
+    /// Keeps the manifest `digest`, under no name, unless it has one.
+    pub(super) fn keep(&self, digest: &Digest) -> anyhow::Result<()> {
+        let _names = self.lock_names()?;
+        let records = self.store.records()?;
+        match records.iter().any(|record| record.digest == *digest) {
+            true => Ok(()),
+            false => self.keep_unnamed(digest),
+        }
+    }
+
+    fn keep_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
+        self.write_record(Record {
             version: VERSION,
-            reference: reference.cloned(),
+            reference: None,
             digest: *digest,
-        };
+            index: None,
+        })
+    }
+
+    /// Writes a reference's file, unless it says the same already.
+    fn write_record(&self, record: Record) -> anyhow::Result<()> {
+        let name = file_name(record.reference.as_ref(), Some(&record.digest));
+        if self.store.load_record(&name).ok().flatten().as_ref() == Some(&record) {
+            return Ok(());
+        }
         let json = serde_json::to_vec(&record)?;
-        let path = self.record_path(name);
+        let path = self.record_path(&name);
         Ok(sys::fs::write_atomic(
             &path,
             &json,
@@ -454,6 +563,7 @@ impl Writer<'_> {
     /// Removes a name, or with an id all names of the image, and then what nothing refers to any
     /// more. `in_use` are the manifests of images that containers run.
     pub fn remove(&self, text: &str, in_use: &BTreeSet<Digest>) -> anyhow::Result<Vec<Record>> {
+        let _names = self.lock_names()?;
         let (reference, digest) = self.store.find(text)?;
         let records = self.store.records()?;
         let of_image = || records.iter().filter(|record| record.digest == digest);

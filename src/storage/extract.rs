@@ -6,7 +6,6 @@
 //! becomes what overlayfs understands: a character device 0:0, and `trusted.overlay.opaque`. The
 //! directory is private to us until it is whole, so nobody swaps what is in it meanwhile.
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,7 +14,9 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 
 use super::member::{Member, MemberKind, printable};
-use crate::sys::dir::{self, Dir, Kind, Time};
+use super::times::Times;
+use crate::digest::Digest;
+use crate::sys::dir::{self, Dir, Kind, Space};
 use crate::sys::root::{Links, Root};
 
 /// Most entries in one layer; larger layers do not occur, and an inode costs a file system more
@@ -26,8 +27,9 @@ const ENTRIES_MAX: u64 = 1_000_000;
 const DEPTH_MAX: usize = 512;
 const PATH_BYTES_MAX: usize = 4000;
 
-/// How much is written before free space is looked at again.
-const SPACE_CHECK_BYTES: u64 = 16 << 20;
+/// How much is written before free space is looked at again: less than what is left free even on
+/// a small file system.
+const SPACE_CHECK_BYTES: u64 = 1 << 20;
 const SPACE_CHECK_ENTRIES: u64 = 256;
 
 /// Free space and inodes that unpacking leaves, or a twentieth of the file system if that is less:
@@ -38,9 +40,9 @@ const FREE_INODES_MIN: u64 = 10_000;
 /// Mode of directories that a layer does not list but puts something into; their owner is root.
 const IMPLIED_DIR_MODE: u32 = 0o755;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-const AUFS: &[u8] = b".wh..wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const AUFS: &[u8] = b".wh..wh.";
 
 /// The attribute by which overlayfs hides what lower layers have in a directory.
 pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
@@ -54,6 +56,28 @@ pub struct Notes {
     pub dropped_xattrs: u64,
 }
 
+impl Notes {
+    /// What people should know about the layer `diff_id`.
+    pub fn warnings(&self, diff_id: &Digest) -> Vec<String> {
+        let Self {
+            replaced,
+            dropped_xattrs,
+        } = *self;
+        let texts = [
+            (replaced, "entries were there before, the last one counts"),
+            (
+                dropped_xattrs,
+                "extended attributes are not allowed in images, ignoring",
+            ),
+        ];
+        texts
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("layer {}: {count} {what}", diff_id.short()))
+            .collect()
+    }
+}
+
 /// Writes members into one directory.
 #[derive(Debug)]
 pub struct Extractor {
@@ -64,7 +88,7 @@ pub struct Extractor {
     /// The directory of the last member, which most members share.
     parent: Option<(Vec<u8>, Dir)>,
     /// Times of directories by inode; set at the end, because each entry made changes them.
-    times: HashMap<u64, Time>,
+    times: Times,
     notes: Notes,
     entries: u64,
     unchecked_entries: u64,
@@ -98,7 +122,7 @@ impl Extractor {
             strict: Root::open_with(dir, Links::Refused)?,
             trash: Dir::open(trash)?,
             parent: None,
-            times: HashMap::new(),
+            times: Times::default(),
             notes: Notes::default(),
             entries: 0,
             unchecked_entries: 0,
@@ -117,7 +141,8 @@ impl Extractor {
 
     /// What is left to do when all members are written: the times of directories by inode, and
     /// what happened.
-    pub fn finish(self) -> (HashMap<u64, Time>, Notes) {
+    pub fn finish(mut self) -> (Times, Notes) {
+        self.times.sort();
         (self.times, self.notes)
     }
 
@@ -377,6 +402,7 @@ impl Extractor {
                 | None => {
                     let cleared = self.clear(&dir, name)?;
                     dir.make_dir(name)?;
+                    self.account(0)?;
                     let made = dir.open_dir(name)?;
                     dir::set_owner_and_mode(&made, (0, 0), IMPLIED_DIR_MODE)?;
                     if cleared == Cleared::Whiteout {
@@ -420,7 +446,7 @@ impl Extractor {
     fn check_space(&self) -> anyhow::Result<()> {
         let space = self.trash.space()?;
         ensure!(
-            space.bytes >= FREE_BYTES_MIN.min(space.bytes_total / 20),
+            space.bytes >= floor(&space),
             "only {} MiB are free; make room, for example with 'wharf image rm'",
             space.bytes >> 20
         );
@@ -433,7 +459,13 @@ impl Extractor {
     }
 }
 
-enum XattrRule {
+/// Bytes of a file system that unpacking leaves free.
+pub fn floor(space: &Space) -> u64 {
+    FREE_BYTES_MIN.min(space.bytes_total / 20)
+}
+
+/// What becomes of an extended attribute of an archive.
+pub(super) enum XattrRule {
     Drop,
     Must,
     May,
@@ -441,7 +473,7 @@ enum XattrRule {
 
 /// File capabilities must survive or the program does not work; `user.` is the application's own.
 /// Everything else belongs to the host's security modules or to overlayfs (hostile-inputs T9, T13).
-fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
+pub(super) fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
     const NAME_BYTES_MAX: usize = 255;
     if name == b"security.capability" && kind == MemberKind::File {
         return XattrRule::Must;
@@ -460,7 +492,7 @@ fn set_opaque(dir: &Dir) -> anyhow::Result<()> {
 }
 
 /// The components of a name, taken relative to the layer's root.
-fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
+pub(super) fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
     ensure!(
         path.len() <= PATH_BYTES_MAX,
         "the name is longer than {PATH_BYTES_MAX} bytes"

@@ -42,6 +42,13 @@ pub struct LayerRecord {
     pub opaque: bool,
 }
 
+impl LayerRecord {
+    /// Digest of the file `facts`, which says what the tree must look like.
+    pub(super) fn facts(&self) -> &Digest {
+        &self.facts
+    }
+}
+
 /// A layer that was unpacked into a staging directory.
 #[derive(Debug)]
 pub struct Unpacked {
@@ -92,8 +99,8 @@ pub fn unpack(
     let facts = staging.join("facts");
     let (digest, totals) = write_facts(&fs, &facts, &mut |dir, entry| {
         let (_, inode) = entry.inode;
-        match times.get(&inode) {
-            Some(time) => Ok(dir::set_time(dir, *time)?),
+        match times.get(inode) {
+            Some(time) => Ok(dir::set_time(dir, time)?),
             None => Ok(()),
         }
     })?;

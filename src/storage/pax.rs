@@ -145,7 +145,7 @@ pub fn check_owner(id: u64) -> anyhow::Result<u32> {
 }
 
 /// The range of times that ext4 can store; what others would round is refused here.
-const TIME_RANGE: std::ops::RangeInclusive<i64> = -0x8000_0000..=0x3_7fff_ffff;
+pub(super) const TIME_RANGE: std::ops::RangeInclusive<i64> = -0x8000_0000..=0x3_7fff_ffff;
 
 /// A time that file systems can store.
 pub fn check_time(seconds: i64) -> anyhow::Result<i64> {

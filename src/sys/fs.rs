@@ -173,6 +173,22 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes the directory `path` if it is empty, and then those above it below `top`; absent is
+/// success.
+pub fn remove_empty_dirs(path: &Path, top: &Path) -> Result<()> {
+    let below = |path: &&Path| path.starts_with(top) && *path != top;
+    for dir in path.ancestors().take_while(below) {
+        match fs::remove_dir(dir) {
+            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::new(call("rmdir", dir), err));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// The names in a directory, sorted; an absent directory has none.
 pub fn list_dir(path: &Path) -> Result<Vec<OsString>> {
     let entries = match fs::read_dir(path) {
