@@ -19,7 +19,6 @@ use wharf::sys::dir::{Dir, Kind, set_owner_and_mode, set_xattr};
 use wharf::sys::root::Root;
 
 #[path = "support/layout.rs"]
-#[allow(dead_code, reason = "only its files and trees are used")]
 mod layout;
 #[path = "support/tar.rs"]
 mod tar;
@@ -240,6 +239,48 @@ fn a_directory_is_not_copied_into_itself() {
     let to = side(&rig.container, "/e");
     copy(&from, &to, (Links::Keep, PLAIN)).unwrap();
     assert_eq!(names(&rig.inside("e")), ["f"]);
+}
+
+#[test]
+fn k1_what_a_killed_copy_left_is_removed_by_the_next() {
+    let rig = Rig::new();
+    put(&rig.outside("d/file"), b"x");
+    // Of a process that is not there, of this one, and of nobody.
+    let own = format!(".wharf-cp-{}-999", std::process::id());
+    for name in [".wharf-cp-2147483647-1", &own, ".wharf-cp-x"] {
+        put(&rig.inside("d").join(name), b"half");
+    }
+    rig.put_in("/d", "/", PLAIN).unwrap();
+    assert_eq!(
+        names(&rig.inside("d")),
+        [own.as_str(), ".wharf-cp-x", "file"]
+    );
+}
+
+#[test]
+fn t14_deep_trees() {
+    let rig = Rig::new();
+    let mut dir = Dir::open(&rig.inside("")).unwrap();
+    for _ in 0..500 {
+        dir.make_dir("deep".as_ref()).unwrap();
+        dir = dir.open_dir("deep".as_ref()).unwrap();
+    }
+    dir.make_file("leaf".as_ref()).unwrap();
+    wharf::sys::process::raise_open_files().unwrap();
+    rig.out("/deep", "/", Keep::All).unwrap();
+    let copied = rig.outside(&format!("{}leaf", "deep/".repeat(500)));
+    assert!(copied.is_file());
+    let mut archive = Vec::new();
+    pack(&side(&rig.container, "/deep"), Links::Keep, &mut archive).unwrap();
+    unpack(archive.as_slice(), &side(&rig.host, "/again")).unwrap_err();
+    std::fs::create_dir(rig.outside("again")).unwrap();
+    unpack(archive.as_slice(), &side(&rig.host, "/again")).unwrap();
+    assert!(
+        rig.outside("again")
+            .join("deep/".repeat(500))
+            .join("leaf")
+            .is_file()
+    );
 }
 
 #[test]
