@@ -418,6 +418,15 @@ fn swap(dir: &Dir, (a, b): (&str, &str), (stop, swaps): (&AtomicBool, &AtomicU64
     }
 }
 
+/// Tells the others to stop, also when a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A container whose `d/mid` and `d/mid/file` are swapped with links to the canary all the time.
 fn race(act: impl Fn(&Rig, u64)) {
     let rig = Rig::new();
@@ -435,10 +444,10 @@ fn race(act: impl Fn(&Rig, u64)) {
         let told = (&stop, &swaps);
         scope.spawn(move || swap(inner, ("mid", "link"), told));
         scope.spawn(move || swap(outer, ("d", "up"), told));
+        let _stop = Stop(&stop);
         for round in 0..rounds() {
             act(&rig, round);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(
         swaps.load(Ordering::Relaxed) > rounds() / 10,
