@@ -20,6 +20,8 @@ pub mod history;
 pub mod image;
 pub mod inspect;
 pub mod kill;
+pub mod login;
+pub mod logout;
 pub mod logs;
 pub mod mount;
 pub mod output;
@@ -113,6 +115,8 @@ enum Command {
     Unmount(unmount::Args),
     Commit(commit::Args),
     Image(image::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Check(check::Args),
     Cat(cat::Args),
     Schema(schema::Args),
@@ -235,6 +239,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Export(args) => export::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),
         Command::Image(args) => image::run(&context, args),
+        Command::Login(args) => login::run(&context, args),
+        Command::Logout(args) => logout::run(&context, args),
     }
 }
 

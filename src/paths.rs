@@ -29,6 +29,10 @@ pub struct Paths {
     definition_dirs: Vec<PathBuf>,
     state: PathBuf,
     runtime: PathBuf,
+    /// What the machine's administrator owns is below it.
+    root: PathBuf,
+    /// The user's `$XDG_CONFIG_HOME`.
+    user_config: Option<PathBuf>,
 }
 
 impl Paths {
@@ -40,6 +44,8 @@ impl Paths {
             definition_dirs: dirs.iter().map(|d| root.join(d).join("wharf")).collect(),
             state: root.join("var/lib/wharf"),
             runtime: root.join("run/wharf"),
+            root: root.to_owned(),
+            user_config: None,
         }
     }
 
@@ -57,6 +63,8 @@ impl Paths {
             ],
             state: data.join("wharf"),
             runtime: runtime.join("wharf"),
+            root: root.to_owned(),
+            user_config: Some(config.to_owned()),
         }
     }
 
@@ -93,6 +101,50 @@ impl Paths {
         &self.definition_dirs
     }
 
+    /// Where containers-registries.conf(5) can be; the first that exists counts.
+    pub fn registries_conf(&self) -> Vec<PathBuf> {
+        let user = self.user_config.iter();
+        user.map(|config| config.join("containers/registries.conf"))
+            .chain(
+                ["etc", "usr/share"].map(|d| self.root.join(d).join("containers/registries.conf")),
+            )
+            .collect()
+    }
+
+    /// Directories of drop-ins to it, lowest priority first.
+    pub fn registries_conf_dirs(&self) -> Vec<PathBuf> {
+        let user = self.user_config.iter();
+        ["usr/share", "etc"]
+            .map(|d| self.root.join(d).join("containers/registries.conf.d"))
+            .into_iter()
+            .chain(user.map(|config| config.join("containers/registries.conf.d")))
+            .collect()
+    }
+
+    /// Directories with a directory of certificates per registry; the first that has one counts.
+    pub fn certificate_dirs(&self) -> Vec<PathBuf> {
+        let user = self.user_config.iter();
+        user.map(|config| config.join("containers/certs.d"))
+            .chain(["etc/containers", "etc/docker"].map(|d| self.root.join(d).join("certs.d")))
+            .collect()
+    }
+
+    /// Credentials for registries that `wharf login` keeps: `/etc/wharf/auth.json`.
+    pub fn auth_file(&self) -> PathBuf {
+        match &self.user_config {
+            Some(config) => config.join("wharf/auth.json"),
+            None => self.root.join("etc/wharf/auth.json"),
+        }
+    }
+
+    /// Credentials that Podman and its kin keep for the user until a boot.
+    pub fn containers_auth_file(&self) -> Option<PathBuf> {
+        match self.scope {
+            Scope::System => Some(self.root.join("run/containers/0/auth.json")),
+            Scope::User => Some(self.runtime.parent()?.join("containers/auth.json")),
+        }
+    }
+
     /// Persistent state, mode 0700: `/var/lib/wharf`.
     pub fn state(&self) -> &Path {
         &self.state
@@ -124,10 +176,15 @@ impl Paths {
         &self.runtime
     }
 
+    /// The run-time directories of containers: `/run/wharf/bundles`.
+    pub fn bundles(&self) -> PathBuf {
+        self.runtime.join("bundles")
+    }
+
     /// Run-time directory of one container, which is its bundle: `/run/wharf/bundles/NAME`. Apart
     /// from `/run/wharf/containers`, where definitions can be.
     pub fn container_runtime(&self, name: &ContainerName) -> PathBuf {
-        self.runtime.join("bundles").join(name.as_str())
+        self.bundles().join(name.as_str())
     }
 
     /// What `start` says when it gives up, for `cleanup` to write down: `/run/wharf/failures/NAME`.

@@ -40,6 +40,20 @@ pub struct ReferenceError {
 }
 
 impl Reference {
+    /// Whether `text` names no registry: which one is meant is for a search list to say.
+    pub fn is_short(text: &str) -> bool {
+        let path = text.split('@').next().unwrap_or_default();
+        !path
+            .split_once('/')
+            .is_some_and(|(first, _)| is_host(first))
+    }
+
+    /// Whether `text` is a registry, perhaps with the first components of a repository.
+    pub fn is_registry_name(text: &str) -> bool {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        is_host(host) && is_registry(host) && (path.is_empty() || path.split('/').all(is_component))
+    }
+
     /// The host, perhaps with a port, such as `docker.io`.
     pub fn registry(&self) -> &str {
         &self.registry
@@ -67,6 +81,15 @@ impl Reference {
             digest: None,
             ..self.clone()
         })
+    }
+
+    /// The same repository, by digest.
+    pub fn at(&self, digest: Digest) -> Self {
+        Self {
+            tag: None,
+            digest: Some(digest),
+            ..self.clone()
+        }
     }
 
     /// The same repository on `localhost`, when no registry was written: images built by podman
@@ -126,9 +149,7 @@ impl FromStr for Reference {
             ));
         }
         let (registry, repository) = match path.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == LOCAL_REGISTRY => {
-                (first, rest.to_owned())
-            }
+            Some((first, rest)) if is_host(first) => (first, rest.to_owned()),
             _ => (DEFAULT_REGISTRY, path.to_owned()),
         };
         let registry = match registry {
@@ -161,6 +182,11 @@ impl FromStr for Reference {
             digest,
         })
     }
+}
+
+/// Whether the first component of a name is a registry rather than the start of a repository.
+fn is_host(first: &str) -> bool {
+    first.contains(['.', ':']) || first == LOCAL_REGISTRY
 }
 
 fn is_tag(tag: &str) -> bool {

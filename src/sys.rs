@@ -16,6 +16,7 @@ pub mod lifeline;
 pub mod mount;
 pub mod pipe;
 pub mod process;
+pub mod prompt;
 pub mod root;
 pub mod socket;
 pub mod terminal;

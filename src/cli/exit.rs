@@ -7,6 +7,9 @@
 use std::process::ExitCode;
 
 use crate::engine::lifecycle::Refusal;
+use crate::image::manifest::NotRunnable;
+use crate::image::pull;
+use crate::registry;
 use crate::systemd::Error as SystemdError;
 
 /// How wharf(1) ends. The table in its man page lists the same.
@@ -24,6 +27,8 @@ pub enum ExitStatus {
     NotPermitted,
     /// 5: there is no such container.
     NoSuchContainer,
+    /// 6: what was to be pulled or loaded is no image that can be run.
+    NotRunnable,
     /// 125: wharf itself could not run the payload.
     Engine,
     /// 126: the payload's command cannot be executed.
@@ -44,6 +49,7 @@ impl ExitStatus {
             Self::NotRunning => 3,
             Self::NotPermitted => 4,
             Self::NoSuchContainer => 5,
+            Self::NotRunnable => 6,
             Self::Engine => 125,
             Self::NotExecutable => 126,
             Self::NotFound => 127,
@@ -87,11 +93,17 @@ pub fn status_of(err: &anyhow::Error) -> ExitStatus {
         if let Some(Refusal::Undefined { .. }) = cause.downcast_ref() {
             return ExitStatus::NoSuchContainer;
         }
+        if let Some(NotRunnable { .. }) = cause.downcast_ref() {
+            return ExitStatus::NotRunnable;
+        }
         if let Some(SystemdError::AccessDenied { .. }) = cause.downcast_ref() {
             return ExitStatus::NotPermitted;
         }
     }
-    ExitStatus::Failure
+    match pull::registry_error(err).map(registry::Error::kind) {
+        Some(registry::Kind::Denied) => ExitStatus::NotPermitted,
+        Some(_) | None => ExitStatus::Failure,
+    }
 }
 
 #[cfg(test)]

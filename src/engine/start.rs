@@ -2,7 +2,7 @@
 //! `wharf start --foreground`: the steps from a definition to a container that systemd supervises.
 //!
 //! 1. load the definition, lock the container, reclaim what an earlier run left
-//! 2. resolve the image
+//! 2. resolve the image, pulled as the policy says
 //! 3. move to `engine` in the unit's cgroup; the payload will live in `payload` beside it
 //! 4. mount the root file system in a private mount namespace
 //! 5. user, environment, volumes, files of the run-time directory
@@ -23,12 +23,14 @@ use anyhow::Context as _;
 use rustix::fs::Mode;
 
 use crate::definition::load;
-use crate::definition::{Definition, Propagation, PullPolicy, Root as RootSource};
+use crate::definition::{Definition, Propagation, Root as RootSource};
 use crate::engine::bundle::{self, Bundle};
+use crate::engine::images::{self, Wanted};
 use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
 use crate::image::store::Store;
+use crate::image::used;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
@@ -205,7 +207,7 @@ fn prepare<'a>(
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<(Start<'a>, Bundle, Rootfs)> {
     let settings = Settings::load(&engine.paths)?;
-    let (layers, image) = resolve_image(engine, &definition)?;
+    let (layers, image) = resolve_image(engine, &definition, &settings, notifier)?;
     stopwatch.lap("image");
     let (payload, cgroup_namespace) = enter_cgroup(&definition.name, notifier)?;
     let mut start = Start {
@@ -225,7 +227,8 @@ fn prepare<'a>(
     start.stopwatch.lap("mount");
     // A directory of the host has no configuration.
     let config = image.map(|image| image.config).unwrap_or_default();
-    let bundle = bundle::prepare(&start, &rootfs, &config)?;
+    // Volumes are filled at first use, which takes as long as they are large.
+    let bundle = images::patiently(notifier, || bundle::prepare(&start, &rootfs, &config))?;
     start.stopwatch.lap("bundle");
     Ok((start, bundle, rootfs))
 }
@@ -263,17 +266,17 @@ fn note_stale_unit(engine: &Engine, definition: &Definition) {
 fn resolve_image(
     engine: &Engine,
     definition: &Definition,
+    settings: &Settings,
+    notifier: Option<&Notifier>,
 ) -> anyhow::Result<(Vec<PathBuf>, Option<Image>)> {
     match &definition.root {
         RootSource::Image(reference) => {
-            match definition.pull_policy {
-                PullPolicy::Missing | PullPolicy::Never => {}
-                PullPolicy::Always | PullPolicy::Newer => log::note(
-                    "wharf does not pull images yet: 'pull_policy' is ignored, and the image in \
-                     the store is used",
-                ),
-            }
-            let image = Store::open(&engine.paths)?.resolve(reference)?;
+            let wanted = Wanted {
+                image: reference,
+                policy: definition.pull_policy,
+            };
+            let image = images::obtain(&engine.paths, settings, wanted, notifier)?;
+            used::mark_used(&Store::open(&engine.paths)?, &image);
             Ok((image.layers.clone(), Some(image)))
         }
         RootSource::Rootfs(_) => Ok((Vec::new(), None)),

@@ -12,7 +12,7 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow};
 
 use super::lease::{Lease, unique};
 use super::manifest::Descriptor;
@@ -166,7 +166,7 @@ impl Change<'_> {
     }
 
     /// Reads a layer's blob to its end, once: it is copied, hashed, decompressed, hashed again and
-    /// unpacked on the way, the latter three in a thread of their own. `progress` gets numbers of
+    /// unpacked on the way, the last in a thread of its own. `progress` gets numbers of
     /// bytes of the blob.
     ///
     /// # Errors
@@ -200,8 +200,8 @@ impl Change<'_> {
         tree: &Path,
     ) -> anyhow::Result<AddedLayer> {
         let descriptor = streamed.describe(expected.descriptor.as_ref())?;
-        let Streamed { unpacked, .. } = streamed;
-        let diff_id = unpacked.record.diff_id;
+        let Streamed { record, notes, .. } = streamed;
+        let diff_id = record.diff_id;
         let mut staged = self.staged();
         if staged.layers.contains(&diff_id) {
             remove_staged(tree);
@@ -215,9 +215,26 @@ impl Change<'_> {
         Ok(AddedLayer {
             descriptor,
             diff_id,
-            bytes: unpacked.record.bytes,
-            notes: unpacked.notes,
+            bytes: record.bytes,
+            notes,
         })
+    }
+
+    /// Takes a damaged layer away, so that one that is added takes its place. Absent is success.
+    /// The caller knows that nothing runs on it.
+    pub(super) fn discard_layer(&self, diff_id: &Digest) -> anyhow::Result<()> {
+        let _moment = self.store.moment()?;
+        let layers = Dir::open(self.store.layers_dir())?;
+        let name = diff_id.hex();
+        if layers.entry(name.as_ref())?.is_some() {
+            let aside = format!("discarded-{}", unique());
+            layers.rename(
+                name.as_ref(),
+                &Dir::open(&self.lease.layers)?,
+                aside.as_ref(),
+            )?;
+        }
+        Ok(())
     }
 
     /// Flushes what was added and renames it to where it belongs. No image leads there yet, but
@@ -253,27 +270,37 @@ impl Change<'_> {
     /// Publishes, and lets `names` lead to the manifest; without names the image is kept under its
     /// digest. This is the commit: before it there is no image, after it there is a whole one.
     pub fn commit(&self, names: &[Reference], manifest: &Digest) -> anyhow::Result<()> {
-        self.publish()?;
-        let moment = self.store.moment()?;
-        self.require_whole(manifest)
-            .with_context(|| format!("committing image '{manifest}'"))?;
-        commit_names(&moment, names, manifest)
+        let writer = self.publish_whole(manifest)?;
+        for name in names {
+            writer.set_reference(name, manifest)?;
+        }
+        match names {
+            [] => writer.keep(manifest),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Change::commit`], of an image that `name` leads to on its registry, perhaps by way of
+    /// an index.
+    pub(super) fn commit_pulled(
+        &self,
+        name: &Reference,
+        manifest: &Digest,
+        index: Option<&Digest>,
+    ) -> anyhow::Result<()> {
+        let writer = self.publish_whole(manifest)?;
+        writer.set_pulled(name, manifest, index)
     }
 
     /// Nobody should be able to commit what is not there, whatever he forgot to add.
-    fn require_whole(&self, manifest: &Digest) -> anyhow::Result<()> {
-        let documents = self.store.documents(manifest)?;
-        for descriptor in &documents.manifest.layers {
-            let digest = &descriptor.digest;
-            ensure!(
-                self.rely_on_blob(digest, descriptor.size)?,
-                "its blob '{digest}' is not in the store"
-            );
-        }
-        for diff_id in &documents.config.diff_ids {
-            layer::load(self.store.layers_dir(), diff_id)?;
-        }
-        Ok(())
+    fn publish_whole(&self, manifest: &Digest) -> anyhow::Result<Writer<'_>> {
+        self.publish()?;
+        let writer = self.store.moment()?;
+        let documents = self.store.documents(manifest);
+        documents
+            .and_then(|documents| self.store.require_whole(&documents))
+            .with_context(|| format!("committing image '{manifest}'"))?;
+        Ok(writer)
     }
 
     fn staged(&self) -> MutexGuard<'_, Staged> {
@@ -283,16 +310,6 @@ impl Change<'_> {
 
     fn new_blob_path(&self) -> PathBuf {
         self.lease.images.join(format!("blob-{}", unique()))
-    }
-}
-
-fn commit_names(writer: &Writer<'_>, names: &[Reference], manifest: &Digest) -> anyhow::Result<()> {
-    for name in names {
-        writer.set_reference(name, manifest)?;
-    }
-    match names {
-        [] => writer.keep(manifest),
-        _ => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Platform;
 use crate::digest::Digest;
 
 /// What an image says about its process; all of it can be overridden by a definition.
@@ -66,8 +67,42 @@ pub struct ConfigFile {
     pub architecture: String,
     /// GOOS of its programs.
     pub os: String,
+    /// Such as `v7` of `arm`.
+    pub variant: Option<String>,
     /// When it was built, RFC 3339.
     pub created: Option<String>,
+    /// Who built it.
+    pub author: Option<String>,
+    /// How it was built, the first step first.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// One step of how an image was built: text for people, that nothing depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryEntry {
+    /// When, RFC 3339.
+    pub created: Option<String>,
+    /// The command.
+    pub created_by: Option<String>,
+    /// Who did it.
+    pub author: Option<String>,
+    /// What they said about it.
+    pub comment: Option<String>,
+    /// Whether the step has no layer.
+    #[serde(deserialize_with = "null_is_default")]
+    pub empty_layer: bool,
+}
+
+impl ConfigFile {
+    /// For which machines the image is.
+    pub fn platform(&self) -> Platform {
+        Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone(),
+        }
+    }
 }
 
 /// Most layers of an image (hostile-inputs T26), and so most diff IDs.
@@ -79,8 +114,13 @@ struct RawFile {
     config: RawConfig,
     rootfs: RawRootfs,
     architecture: String,
+    #[serde(default)]
     os: String,
+    variant: Option<String>,
     created: Option<String>,
+    author: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    history: Vec<HistoryEntry>,
 }
 
 #[derive(Deserialize)]
@@ -132,7 +172,10 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<ConfigFile> {
         diff_ids: raw.rootfs.diff_ids,
         architecture: raw.architecture,
         os: raw.os,
+        variant: raw.variant,
         created: raw.created,
+        author: raw.author,
+        history: raw.history,
     })
 }
 

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use super::archive::Archive;
 use super::config::{self, ConfigFile, LAYERS_MAX};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
+use super::platform::{self, Found};
 use super::{Digest, Reference};
 
-/// How deep indexes may nest, and how many documents are read of one archive (hostile-inputs R7).
-const INDEX_DEPTH_MAX: usize = 3;
+/// How many documents are read of one archive (hostile-inputs R7).
 const DOCUMENTS_MAX: usize = 100;
 
 /// An image as an archive describes it.
@@ -152,7 +152,7 @@ fn choose(mut group: Vec<Descriptor>) -> anyhow::Result<Descriptor> {
         (Some(only), true) => Ok(only),
         (last, _) => {
             group.extend(last);
-            manifest::select(&group, &manifest::local_platform()).cloned()
+            platform::select(&group, &manifest::local_platform()).cloned()
         }
     }
 }
@@ -162,46 +162,32 @@ fn read_image(
     descriptor: &Descriptor,
     documents: &mut usize,
 ) -> anyhow::Result<Described> {
-    let mut descriptor = descriptor.clone();
-    for _ in 0..=INDEX_DEPTH_MAX {
+    let mut read = |descriptor: &Descriptor| {
         *documents += 1;
         ensure!(
             *documents <= DOCUMENTS_MAX,
             "the archive holds more than {DOCUMENTS_MAX} manifests"
         );
-        let bytes = read_blob(archive, &descriptor)?;
-        match manifest::parse(&bytes)? {
-            Document::Index(manifests) => {
-                ensure!(
-                    manifest::is_index(&descriptor),
-                    "an index has the media type '{}'",
-                    descriptor.media_type.escape_debug()
-                );
-                descriptor = manifest::select(&manifests, &manifest::local_platform())?.clone();
-            }
-            Document::Manifest(manifest) => {
-                ensure!(
-                    !manifest::is_index(&descriptor),
-                    "a manifest has the media type of an index"
-                );
-                let config_bytes = read_blob(archive, &manifest.config)?;
-                let config = config::parse(&config_bytes)?;
-                check_count(manifest.layers.len(), &config)?;
-                let layers = manifest.layers.iter().map(|layer| LayerSource {
-                    member: blob_name(&layer.digest),
-                    descriptor: Some(layer.clone()),
-                });
-                return Ok(Described {
-                    references: Vec::new(),
-                    layers: layers.collect(),
-                    manifest: Some(bytes),
-                    config,
-                    config_bytes,
-                });
-            }
-        }
-    }
-    bail!("indexes are nested more than {INDEX_DEPTH_MAX} deep")
+        read_blob(archive, descriptor)
+    };
+    let bytes = read(descriptor)?;
+    let document = manifest::parse_described(&bytes, descriptor)?;
+    let platform = manifest::local_platform();
+    let Found { manifest, bytes } = platform::find(bytes, document, &platform, &mut read)?;
+    let config_bytes = read_blob(archive, &manifest.config)?;
+    let config = config::parse(&config_bytes)?;
+    check_count(manifest.layers.len(), &config)?;
+    let layers = manifest.layers.iter().map(|layer| LayerSource {
+        member: blob_name(&layer.digest),
+        descriptor: Some(layer.clone()),
+    });
+    Ok(Described {
+        references: Vec::new(),
+        layers: layers.collect(),
+        manifest: Some(bytes),
+        config,
+        config_bytes,
+    })
 }
 
 fn blob_name(digest: &Digest) -> String {

@@ -152,3 +152,19 @@ pub(super) fn uses(images: &Path, name: &str) -> anyhow::Result<BTreeSet<String>
         .filter_map(|name| name.into_string().ok())
         .collect())
 }
+
+/// The bytes of blobs that all changes have staged, to see that somebody gets on; 0 for what
+/// cannot be read.
+pub(super) fn staged_bytes(store: &Store) -> u64 {
+    let staging = sys::fs::list_dir(store.images_dir()).unwrap_or_default();
+    let staging = staging.iter().filter_map(|name| name.to_str());
+    let mut bytes = 0_u64;
+    for name in staging.filter(|name| name.starts_with(STAGING_PREFIX)) {
+        let dir = store.images_dir().join(name);
+        for blob in sys::fs::list_dir(&dir).unwrap_or_default() {
+            let found = std::fs::symlink_metadata(dir.join(blob));
+            bytes = bytes.wrapping_add(found.map_or(0, |found| found.len()));
+        }
+    }
+    bytes
+}

@@ -156,14 +156,10 @@ impl Work<'_> {
     }
 
     fn warn_platform(&self, config: &ConfigFile) {
-        let local = manifest::local_platform();
-        if config.os != local.os || config.architecture != local.architecture {
+        let (found, local) = (config.platform(), manifest::local_platform());
+        if !local.runs(&found) {
             self.tell(Event::Warning(format!(
-                "the image is for {}/{}, this machine is {}/{}",
-                config.os.escape_debug(),
-                config.architecture.escape_debug(),
-                local.os,
-                local.architecture
+                "the image is for {found}, this machine is {local}"
             )));
         }
     }

@@ -2,9 +2,9 @@
 //! Manifests and indexes of the OCI image specification, and Docker's of the same shape.
 //!
 //! Parsed strictly: keys given twice, documents that are both a manifest and an index, schema 1,
-//! artifacts and absurd sizes are refused. Which manifest of an index is ours is decided here.
+//! artifacts and absurd sizes are refused.
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::config::LAYERS_MAX;
@@ -102,18 +102,73 @@ const CONFIG_TYPES: [&str; 2] = [
     "application/vnd.docker.container.image.v1+json",
 ];
 
+/// What was found is no image that can be run: an artifact, a Helm chart, schema 1. The command
+/// line has an exit status for it.
+#[derive(Debug, thiserror::Error)]
+#[error("not a runnable image: {reason}")]
+pub struct NotRunnable {
+    reason: String,
+}
+
+impl NotRunnable {
+    fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+        }
+    }
+}
+
 /// Whether a descriptor names an index rather than a manifest.
 pub fn is_index(descriptor: &Descriptor) -> bool {
     INDEX_TYPES.contains(&descriptor.media_type.as_str())
+}
+
+/// Parses a manifest or an index that a registry calls `content_type` (hostile-inputs R6); that it
+/// is not what the document calls itself is the client's to find.
+pub fn parse_as(bytes: &[u8], content_type: &str) -> anyhow::Result<Document> {
+    let said = content_type.split(';').next().unwrap_or_default().trim();
+    let document = parse(bytes)?;
+    let (known, is_kind) = match document {
+        Document::Manifest(_) => (MANIFEST_TYPES, "a manifest"),
+        Document::Index(_) => (INDEX_TYPES, "an index"),
+    };
+    // Simple servers know no better.
+    let says_nothing = matches!(
+        said,
+        "" | "application/json" | "application/octet-stream" | "text/plain"
+    );
+    ensure!(
+        says_nothing || known.contains(&said),
+        "the registry calls '{}' what is {is_kind}",
+        said.escape_debug()
+    );
+    Ok(document)
+}
+
+/// Parses what `descriptor` describes, which must be of the kind that it says.
+pub fn parse_described(bytes: &[u8], descriptor: &Descriptor) -> anyhow::Result<Document> {
+    let document = parse(bytes)?;
+    match (&document, is_index(descriptor)) {
+        (Document::Index(_), false) => bail!(
+            "an index has the media type '{}'",
+            descriptor.media_type.escape_debug()
+        ),
+        (Document::Manifest(_), true) => bail!("a manifest has the media type of an index"),
+        (Document::Index(_), true) | (Document::Manifest(_), false) => Ok(document),
+    }
 }
 
 /// Parses a manifest or an index.
 pub fn parse(bytes: &[u8]) -> anyhow::Result<Document> {
     let raw: Raw = serde_json::from_slice(bytes).context("reading a manifest")?;
     let media_type = raw.media_type.as_deref();
+    if raw.schema_version == 1 || raw.fs_layers.is_some() {
+        let text = "a manifest of Docker's schema 1; push the image again with a newer builder";
+        bail!(NotRunnable::new(text));
+    }
     ensure!(
-        raw.schema_version == 2 && raw.fs_layers.is_none(),
-        "a manifest of schema {} cannot be run; only schema 2 and OCI manifests can",
+        raw.schema_version == 2,
+        "a manifest of schema {}; only schema 2 and OCI manifests are known",
         raw.schema_version
     );
     match (raw.manifests, raw.layers, raw.config) {
@@ -136,11 +191,14 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<Document> {
                 "a manifest has the media type '{}'",
                 media_type.unwrap_or_default().escape_debug()
             );
-            ensure!(
-                raw.artifact_type.is_none() && CONFIG_TYPES.contains(&config.media_type.as_str()),
-                "not a runnable image: its config is '{}'",
-                config.media_type.escape_debug()
-            );
+            if let Some(artifact) = raw.artifact_type {
+                let text = format!("it is an artifact of type '{}'", artifact.escape_debug());
+                bail!(NotRunnable::new(text));
+            }
+            if !CONFIG_TYPES.contains(&config.media_type.as_str()) {
+                let text = format!("its config is '{}'", config.media_type.escape_debug());
+                bail!(NotRunnable::new(text));
+            }
             ensure!(
                 layers.len() <= LAYERS_MAX,
                 "the image has {} layers; at most {LAYERS_MAX} are supported",
@@ -154,6 +212,22 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<Document> {
         (Some(_), _, _) => bail!("a document is both a manifest and an index"),
         (None, _, _) => bail!("a document is neither a manifest nor an index"),
     }
+}
+
+/// The media type that a manifest's bytes are sent and listed with: what they say, or that of OCI,
+/// whose manifests need not say it.
+pub fn media_type(bytes: &[u8]) -> &'static str {
+    #[derive(Deserialize)]
+    struct Said {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+    }
+    let said = serde_json::from_slice::<Said>(bytes).ok();
+    let said = said.and_then(|said| said.media_type);
+    MANIFEST_TYPES
+        .into_iter()
+        .find(|known| said.as_deref() == Some(known))
+        .unwrap_or(MANIFEST_TYPE)
 }
 
 impl Manifest {
@@ -202,10 +276,10 @@ pub fn layer_compression(media_type: &str) -> anyhow::Result<Option<Compression>
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => Ok(None),
         "application/vnd.oci.image.layer.v1.tar+zstd"
         | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(Some(Compression::Zstd)),
-        other => bail!(
-            "not a runnable image: it has a layer of type '{}'",
+        other => bail!(NotRunnable::new(format!(
+            "it has a layer of type '{}'",
             other.escape_debug()
-        ),
+        ))),
     }
 }
 
@@ -234,60 +308,6 @@ pub fn local_platform() -> Platform {
         architecture: architecture.to_owned(),
         variant: variant.map(str::to_owned),
     }
-}
-
-/// The manifest of an index that runs on `platform`: same system and architecture; the same
-/// variant before one without, before any other; the first of equals. An entry without a platform
-/// counts when it is the only one.
-pub fn select<'a>(
-    manifests: &'a [Descriptor],
-    platform: &Platform,
-) -> anyhow::Result<&'a Descriptor> {
-    if let [only] = manifests
-        && only.platform.is_none()
-    {
-        return Ok(only);
-    }
-    let rank = |descriptor: &Descriptor| -> Option<u32> {
-        let offered = descriptor.platform.as_ref()?;
-        if offered.os != platform.os || offered.architecture != platform.architecture {
-            return None;
-        }
-        Some(match &offered.variant {
-            variant if *variant == platform.variant => 0,
-            None => 1,
-            Some(_) => 2,
-        })
-    };
-    manifests
-        .iter()
-        .filter_map(|descriptor| Some((rank(descriptor)?, descriptor)))
-        .min_by_key(|(rank, _)| *rank)
-        .map(|(_, descriptor)| descriptor)
-        .ok_or_else(|| {
-            let offered: Vec<String> = manifests
-                .iter()
-                .filter_map(|descriptor| descriptor.platform.as_ref())
-                // Attestations of buildkit.
-                .filter(|platform| platform.os != "unknown")
-                .map(|p| {
-                    format!("{}/{}", p.os, p.architecture)
-                        .escape_debug()
-                        .to_string()
-                })
-                .take(20)
-                .collect();
-            anyhow!(
-                "no image for {}/{}; there is {}",
-                platform.os,
-                platform.architecture,
-                if offered.is_empty() {
-                    "none at all".to_owned()
-                } else {
-                    offered.join(", ")
-                }
-            )
-        })
 }
 
 #[cfg(test)]
@@ -326,37 +346,5 @@ mod tests {
             let shown: String = bad.chars().take(200).collect();
             assert!(parse(bad.as_bytes()).is_err(), "{shown}");
         }
-    }
-
-    #[test]
-    fn r8_platforms() {
-        let manifest = |os: &str, architecture: &str, variant: Option<&str>| Descriptor {
-            media_type: MANIFEST_TYPE.to_owned(),
-            digest: Digest::of(format!("{os}{architecture}{variant:?}").as_bytes()),
-            size: 1,
-            platform: Some(Platform {
-                os: os.to_owned(),
-                architecture: architecture.to_owned(),
-                variant: variant.map(str::to_owned),
-            }),
-            annotations: None,
-        };
-        let arm = |variant: Option<&str>| manifest("linux", "arm", variant);
-        let ours = arm(Some("v7")).platform.unwrap();
-        let index = [
-            manifest("windows", "arm", None),
-            manifest("unknown", "unknown", None),
-            arm(Some("v6")),
-            arm(None),
-            arm(Some("v7")),
-        ];
-        assert_eq!(select(&index, &ours).unwrap(), &index[4]);
-        assert_eq!(select(&index[..4], &ours).unwrap(), &index[3]);
-        assert_eq!(select(&index[..3], &ours).unwrap(), &index[2]);
-        let err = select(&index[..2], &ours).unwrap_err().to_string();
-        assert_eq!(err, "no image for linux/arm; there is windows/arm");
-        let mut bare = arm(None);
-        bare.platform = None;
-        assert_eq!(select(std::slice::from_ref(&bare), &ours).unwrap(), &bare);
     }
 }

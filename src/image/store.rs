@@ -15,6 +15,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, ConfigFile};
+use super::flight;
 use super::lease;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Document, Manifest};
 use super::{Digest, Image, Reference};
@@ -49,6 +50,17 @@ pub struct Record {
     pub reference: Option<Reference>,
     /// The manifest's digest.
     pub digest: Digest,
+    /// The index that the name led to on its registry, when the manifest was chosen from one. The
+    /// digests that people pin are those of indexes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
+}
+
+impl Record {
+    /// Whether content that is asked for by this digest is this image.
+    fn is_called(&self, digest: &Digest) -> bool {
+        self.digest == *digest || self.index.as_ref() == Some(digest)
+    }
 }
 
 /// An image's documents, verified against their digests.
@@ -77,7 +89,7 @@ impl Store {
         match sys::fs::read_to_string(&path) {
             Err(err) if err.is_absent() => Ok(store),
             Err(err) => Err(err.into()),
-            Ok(text) => match text.trim_end().parse::<u32>() {
+            Ok(text) => match text.strip_suffix('\n').unwrap_or(&text).parse::<u32>() {
                 Ok(VERSION) => Ok(store),
                 Ok(other) => bail!(
                     "the image store '{}' has version {other}, this wharf knows {VERSION}; install \
@@ -108,6 +120,10 @@ impl Store {
 
     pub(super) fn blobs_dir(&self) -> PathBuf {
         self.images.join("blobs/sha256")
+    }
+
+    pub(super) fn flights_dir(&self) -> PathBuf {
+        self.images.join("flights")
     }
 
     /// The file of a blob.
@@ -142,24 +158,24 @@ impl Store {
     pub fn find(&self, text: &str) -> anyhow::Result<(Option<Reference>, Digest)> {
         let absent = || {
             anyhow!(
-                "image '{}' is not in the store; load it with 'wharf image load'",
+                "image '{}' is not in the store; bring it with 'wharf image pull' or 'wharf image load'",
                 text.escape_debug()
             )
         };
         if text.starts_with("sha256:") {
             let digest: Digest = text.parse()?;
-            let record = self.records()?.into_iter().find(|r| r.digest == digest);
+            let record = self.records()?.into_iter().find(|r| r.is_called(&digest));
             return match record {
-                Some(record) => Ok((record.reference, digest)),
+                Some(record) => Ok((record.reference, record.digest)),
                 None => self.find_by_id(&digest.hex())?.ok_or_else(absent),
             };
         }
         let reference: Reference = text.parse()?;
         if let Some(digest) = reference.digest() {
             let records = self.records()?;
-            let found = records.iter().any(|record| record.digest == *digest);
-            ensure!(found, absent());
-            return Ok((Some(reference.clone()), *digest));
+            let found = records.iter().find(|record| record.is_called(digest));
+            let found = found.ok_or_else(absent)?;
+            return Ok((Some(reference.clone()), found.digest));
         }
         for candidate in std::iter::once(reference.clone()).chain(reference.on_localhost()) {
             if let Some(record) = self.load_record(&file_name(Some(&candidate), None))? {
@@ -255,6 +271,28 @@ impl Store {
         })
     }
 
+    /// Fails unless everything that the documents name is there; contents of layers are not read.
+    pub fn require_whole(&self, documents: &Documents) -> anyhow::Result<()> {
+        for layer in &documents.manifest.layers {
+            let found = std::fs::symlink_metadata(self.blob_path(&layer.digest));
+            ensure!(
+                found.is_ok_and(|found| found.is_file() && found.len() == layer.size),
+                "its blob '{}' is missing or damaged; load or pull the image again",
+                layer.digest
+            );
+        }
+        for diff_id in &documents.config.diff_ids {
+            layer::load(&self.layers, diff_id)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the name leads to the manifest or the index `digest`.
+    pub(super) fn leads_to(&self, name: &Reference, digest: &Digest) -> anyhow::Result<bool> {
+        let record = self.load_record(&file_name(Some(name), None))?;
+        Ok(record.is_some_and(|record| record.is_called(digest)))
+    }
+
     /// Reads a small blob and verifies its digest.
     pub fn read_blob(&self, digest: &Digest) -> anyhow::Result<Vec<u8>> {
         let bytes = sys::fs::read_limited(&self.blob_path(digest), DOCUMENT_BYTES_MAX)?;
@@ -333,6 +371,7 @@ impl Store {
         }
         remove_matching(&self.references_dir(), |name| name.starts_with(".#"))?;
         remove_matching(&self.images, |name| name.starts_with(".#"))?;
+        flight::sweep(self)?;
         let Ok(used) = self.used() else {
             // A damaged reference or manifest hides what is in use. Nothing is removed then;
             // 'image check' names the damage.
@@ -440,6 +479,16 @@ impl Writer<'_> {
     /// rename makes an image visible. An image that loses its only name keeps its content, under
     /// no name, because containers may run it.
     pub fn set_reference(&self, reference: &Reference, digest: &Digest) -> anyhow::Result<()> {
+        self.set_pulled(reference, digest, None)
+    }
+
+    /// As [`Writer::set_reference`], with the index that the name led to on its registry.
+    pub(super) fn set_pulled(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        index: Option<&Digest>,
+    ) -> anyhow::Result<()> {
         let _names = self.lock_names()?;
         let name = file_name(Some(reference), None);
         if let Ok(Some(old)) = self.store.load_record(&name)
@@ -451,7 +500,12 @@ impl Writer<'_> {
                 self.keep_unnamed(&old.digest)?;
             }
         }
-        self.write_record(&name, Some(reference), digest)?;
+        self.write_record(Record {
+            version: VERSION,
+            reference: Some(reference.clone()),
+            digest: *digest,
+            index: index.copied(),
+        })?;
         // A name is enough.
         let unnamed = self.record_path(&file_name(None, Some(digest)));
         Ok(sys::fs::remove_file(&unnamed)?)
@@ -478,22 +532,22 @@ impl Writer<'_> {
     }
 
     fn keep_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
-        self.write_record(&file_name(None, Some(digest)), None, digest)
+        self.write_record(Record {
+            version: VERSION,
+            reference: None,
+            digest: *digest,
+            index: None,
+        })
     }
 
-    fn write_record(
-        &self,
-        name: &str,
-        reference: Option<&Reference>,
-        digest: &Digest,
-    ) -> anyhow::Result<()> {
-        let record = Record {
-            version: VERSION,
-            reference: reference.cloned(),
-            digest: *digest,
-        };
+    /// Writes a reference's file, unless it says the same already.
+    fn write_record(&self, record: Record) -> anyhow::Result<()> {
+        let name = file_name(record.reference.as_ref(), Some(&record.digest));
+        if self.store.load_record(&name).ok().flatten().as_ref() == Some(&record) {
+            return Ok(());
+        }
         let json = serde_json::to_vec(&record)?;
-        let path = self.record_path(name);
+        let path = self.record_path(&name);
         Ok(sys::fs::write_atomic(
             &path,
             &json,

@@ -161,6 +161,11 @@ pub fn note(message: &str) {
     send(Priority::Notice, message, Vec::new());
 }
 
+/// As [`note`], at *warning*.
+pub fn warn(message: &str) {
+    send(Priority::Warning, message, Vec::new());
+}
+
 fn send(priority: Priority, message: &str, mut fields: Vec<(&str, &str)>) {
     fields.push(("SYSLOG_IDENTIFIER", IDENTIFIER));
     if let Err(err) = libsystemd::logging::journal_send(priority, message, fields.into_iter()) {

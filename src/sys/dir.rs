@@ -17,6 +17,9 @@ use rustix::io::Errno;
 use super::held::Held;
 use super::{Error, Result};
 
+mod names;
+pub use names::Names;
+
 /// What an entry of a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -270,24 +273,33 @@ impl Dir {
 
     /// The names in the directory, unsorted, without `.` and `..`.
     pub fn names(&self) -> Result<Vec<OsString>> {
-        let read = || -> std::result::Result<Vec<OsString>, Errno> {
-            let mut names = Vec::new();
-            for entry in rustix::fs::Dir::read_from(&self.fd)? {
-                let entry = entry?;
-                let name = entry.file_name().to_bytes();
-                if name != b"." && name != b".." {
-                    names.push(OsStr::from_bytes(name).to_owned());
-                }
-            }
-            Ok(names)
-        };
-        read().map_err(|err| Error::new("getdents()", err))
+        let mut names = Vec::new();
+        self.for_each_name(&mut |name| {
+            names.push(name.to_owned());
+            Ok(())
+        })?;
+        Ok(names)
     }
 
-    /// Removes a tree however deep it is, and whatever its modes are; absent is success.
+    /// Gives each name as it is read, unsorted, without `.` and `..`. Entries may be removed
+    /// meanwhile.
+    pub(super) fn for_each_name(&self, each: &mut dyn FnMut(&OsStr) -> Result<()>) -> Result<()> {
+        let failed = |err| Error::new("getdents()", err);
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                each(OsStr::from_bytes(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a tree however deep or wide it is, and whatever its modes are; absent is success.
     ///
     /// Directories are moved up to the top before they are emptied, so that neither the stack nor
-    /// the number of open files grows with the depth (hostile-inputs T14).
+    /// the number of open files grows with the depth, and names are not kept (hostile-inputs T14,
+    /// T21).
     pub fn remove_tree(&self, name: &OsStr) -> Result<()> {
         match self.entry(name)? {
             None => return Ok(()),
@@ -296,21 +308,17 @@ impl Dir {
         }
         let top = self.open_dir(name)?;
         let mut serial = 0_u64;
-        loop {
-            let mut found_dir = false;
-            for child in top.names()? {
-                match top.entry(&child)? {
-                    Some(entry) if entry.kind == Kind::Directory => {
-                        found_dir = true;
-                        top.flatten(&child, &mut serial)?;
-                    }
-                    Some(_) => top.remove(&child)?,
-                    None => {}
+        let mut found_dir = true;
+        while found_dir {
+            found_dir = false;
+            top.for_each_name(&mut |child| match top.entry(child)? {
+                Some(entry) if entry.kind == Kind::Directory => {
+                    found_dir = true;
+                    top.flatten(child, &mut serial)
                 }
-            }
-            if !found_dir {
-                break;
-            }
+                Some(_) => top.remove(child),
+                None => Ok(()),
+            })?;
         }
         drop(top);
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)
@@ -320,20 +328,17 @@ impl Dir {
     /// Empties the directory `name`: files go, directories move up into this one.
     fn flatten(&self, name: &OsStr, serial: &mut u64) -> Result<()> {
         let dir = self.open_dir(name)?;
-        for child in dir.names()? {
-            match dir.entry(&child)? {
-                Some(entry) if entry.kind == Kind::Directory => loop {
-                    *serial += 1;
-                    let moved = OsString::from(format!(".wharf-removed-{serial}"));
-                    if self.entry(&moved)?.is_none() {
-                        dir.rename(&child, self, &moved)?;
-                        break;
-                    }
-                },
-                Some(_) => dir.remove(&child)?,
-                None => {}
-            }
-        }
+        dir.for_each_name(&mut |child| match dir.entry(child)? {
+            Some(entry) if entry.kind == Kind::Directory => loop {
+                *serial += 1;
+                let moved = OsString::from(format!(".wharf-removed-{serial}"));
+                if self.entry(&moved)?.is_none() {
+                    return dir.rename(child, self, &moved);
+                }
+            },
+            Some(_) => dir.remove(child),
+            None => Ok(()),
+        })?;
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)
             .map_err(|err| failed("rmdir", name, err))
     }
@@ -407,6 +412,21 @@ pub fn set_owner_and_mode(fd: impl AsFd, owner: (u32, u32), mode: u32) -> Result
 /// Changes the times of an open file.
 pub fn set_time(fd: impl AsFd, time: Time) -> Result<()> {
     rustix::fs::futimens(fd, &time.stamps()).map_err(|err| Error::new("futimens()", err))
+}
+
+/// The time of last modification of an open file.
+pub fn time(fd: impl AsFd) -> Result<Time> {
+    let stat = rustix::fs::fstat(fd).map_err(|err| Error::new("fstat()", err))?;
+    Ok(Time {
+        seconds: stat.st_mtime,
+        nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    })
+}
+
+/// The inode number of an open file.
+pub fn inode(fd: impl AsFd) -> Result<u64> {
+    let stat = rustix::fs::fstat(fd).map_err(|err| Error::new("fstat()", err))?;
+    Ok(stat.st_ino)
 }
 
 /// Sets an extended attribute of an open file.

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `wharf image pull`: bring images from registries.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context as _;
+use clap::ValueEnum;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::cli::exit::ExitStatus;
+use crate::cli::terminal::{Out, escape};
+use crate::definition::PullPolicy;
+use crate::engine::gc;
+use crate::image::Digest;
+use crate::image::manifest::Platform;
+use crate::image::pull::{self, Event, Options, Outcome};
+use crate::image::store::Store;
+use crate::paths::Paths;
+use crate::registry::Client;
+use crate::settings::Settings;
+
+/// Bring images from registries
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// References, such as nginx:1 or quay.io/a/b@sha256:…
+    #[arg(value_name = "REF", required = true)]
+    images: Vec<String>,
+    /// When to ask the registry about an image that is in the store
+    #[arg(long, value_enum, default_value_t = PolicyArg::Always)]
+    policy: PolicyArg,
+    /// For another machine than this one
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// Print only the digests
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print what was pulled as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum PolicyArg {
+    /// Ask, and download what has changed
+    Always,
+    /// Do not ask when the image is there
+    Missing,
+    /// Ask for the digest, and download when it has changed
+    Newer,
+    /// Do not pull; fail when the image is not there
+    Never,
+}
+
+impl From<PolicyArg> for PullPolicy {
+    fn from(policy: PolicyArg) -> Self {
+        match policy {
+            PolicyArg::Always => Self::Always,
+            PolicyArg::Missing => Self::Missing,
+            PolicyArg::Newer => Self::Newer,
+            PolicyArg::Never => Self::Never,
+        }
+    }
+}
+
+pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+    let store = Store::open(paths)?;
+    let settings = Settings::load(paths)?;
+    let client = Client::new(paths, &settings)?;
+    let options = Options {
+        policy: args.policy.into(),
+        platform: args.platform.clone(),
+    };
+    let mut out = Out::stdout();
+    let mut all = Vec::new();
+    let mut first = None;
+    for image in &args.images {
+        let progress = Progress::new(if args.quiet || args.json {
+            Detail::Warnings
+        } else if io::stderr().is_terminal() {
+            Detail::Bars
+        } else {
+            Detail::Lines
+        });
+        let pulled = pull::pull(&store, &client, image, &options, &|event| {
+            if let Event::Plan { bytes, .. } = event
+                && let Some(said) = gc::make_room_for_pull(paths, &settings, &store, bytes)
+            {
+                progress.line(&said);
+            }
+            progress.show(event);
+        });
+        progress.clear();
+        let pulled = match pulled {
+            Ok(pulled) => pulled,
+            // The others are pulled all the same.
+            Err(err) => {
+                let err = err.context(format!("pulling '{}'", image.escape_debug()));
+                if first.is_some() {
+                    progress.line(&format!("{err:#}"));
+                }
+                first = first.or(Some(err));
+                continue;
+            }
+        };
+        if args.quiet && !args.json {
+            out.line(&pulled.digest.to_string())?;
+        } else if !args.json {
+            let what = match pulled.outcome {
+                Outcome::Pulled => "pulled",
+                Outcome::Current => "up to date:",
+                Outcome::Present => "present:",
+            };
+            let name = pulled.reference.familiar();
+            out.line(&format!("{what} {name} {}", pulled.digest))?;
+        }
+        out.flush()?;
+        all.push(pulled);
+    }
+    if args.json {
+        out.line(&serde_json::to_string_pretty(&all)?)?;
+    }
+    out.flush()?;
+    // The sweep of what other, killed pulls left; nobody may be at it, and the next one does it too.
+    drop(store.write().context("tidying up"));
+    first.map_or(Ok(ExitStatus::Success), Err)
+}
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Warnings,
+    Lines,
+    Bars,
+}
+
+/// What is told while it works, on standard error.
+struct Progress {
+    detail: Detail,
+    bars: MultiProgress,
+    layers: Mutex<BTreeMap<Digest, ProgressBar>>,
+}
+
+impl Progress {
+    fn new(detail: Detail) -> Self {
+        Self {
+            detail,
+            bars: MultiProgress::new(),
+            layers: Mutex::default(),
+        }
+    }
+
+    fn show(&self, event: Event) {
+        match event {
+            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            _ if self.detail == Detail::Warnings => {}
+            Event::Elsewhere => {}
+            Event::Found(reference) => self.line(&format!("found as {reference}")),
+            Event::Waiting(holder) => self.line(&format!(
+                "waiting: the same is being downloaded by {holder}"
+            )),
+            Event::Plan {
+                layers,
+                present,
+                bytes,
+            } => {
+                let bytes = super::size(bytes);
+                self.line(&format!(
+                    "layers to download: {layers}, {bytes}; already there: {present}"
+                ));
+            }
+            Event::Layer { digest, bytes } => self.begin(digest, bytes),
+            Event::Progress { digest, bytes } => {
+                if let Some(bar) = self.layers().get(&digest) {
+                    bar.inc(bytes);
+                }
+            }
+            Event::Done(digest) => {
+                if let Some(bar) = self.layers().remove(&digest) {
+                    bar.finish_and_clear();
+                }
+                if self.detail == Detail::Lines {
+                    self.line(&format!("layer {}: done", digest.short()));
+                }
+            }
+            Event::Flushing => {
+                if self.detail == Detail::Bars {
+                    let bar = self.bars.add(ProgressBar::new_spinner());
+                    bar.set_message("writing to the disk");
+                    bar.tick();
+                    self.layers().insert(Digest::of(b""), bar);
+                }
+            }
+        }
+    }
+
+    fn begin(&self, digest: Digest, bytes: u64) {
+        let name = format!("layer {}", digest.short());
+        if self.detail == Detail::Lines {
+            return self.line(&format!("{name}: {}", super::size(bytes)));
+        }
+        let style = ProgressStyle::with_template(
+            "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
+        );
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(bytes).with_style(style).with_message(name);
+        self.layers().insert(digest, self.bars.add(bar));
+    }
+
+    fn layers(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, ProgressBar>> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, text: &str) {
+        // Nobody is left to tell when standard error is gone.
+        self.bars
+            .suspend(|| drop(writeln!(io::stderr(), "{}", escape(text))));
+    }
+
+    fn clear(&self) {
+        for bar in std::mem::take(&mut *self.layers()).into_values() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The image of a container that is about to start: from the store, or pulled as its policy says.
+//!
+//! A refresh that fails never keeps a cached image from starting. While bytes arrive, systemd is
+//! told how many (`STATUS=`) and to be patient (`EXTEND_TIMEOUT_USEC=`); when they stop, so does
+//! the patience, and `TimeoutStartSec=` ends the start.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use crate::definition::PullPolicy;
+use crate::engine::gc;
+use crate::image::Image;
+use crate::image::pull::{self, Event, Options, Outcome, Pulled};
+use crate::image::store::Store;
+use crate::journal::log;
+use crate::paths::Paths;
+use crate::registry::Client;
+use crate::settings::Settings;
+use crate::systemd::notify::{Notifier, State};
+
+/// How long systemd waits for the next sign of life, once there was one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Writing layers to a slow disk gives no sign of life.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Least time between two messages to systemd.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest that a step without signs of life is waited for: what [`crate::storage::volume`] gives
+/// its programs.
+const STEP_MAX: Duration = Duration::from_secs(3600);
+
+/// Who wants an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// As the definition has it.
+    pub image: &'a str,
+    /// When to pull.
+    pub policy: PullPolicy,
+}
+
+/// The image, ready to be run.
+///
+/// # Errors
+///
+/// It is not in the store, or not whole, and cannot be pulled or may not be.
+pub fn obtain(
+    paths: &Paths,
+    settings: &Settings,
+    wanted: Wanted<'_>,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<Image> {
+    let Wanted { image, policy } = wanted;
+    let store = Store::open(paths)?;
+    match policy {
+        PullPolicy::Never => {
+            return match store.find(image) {
+                Ok(_) => store.resolve(image),
+                Err(_) => Err(pull::absent_and_never(image)),
+            };
+        }
+        PullPolicy::Missing => {
+            if let Ok(image) = store.resolve(image) {
+                return Ok(image);
+            }
+        }
+        PullPolicy::Always | PullPolicy::Newer => {}
+    }
+    let pulled = pull_image(&store, paths, settings, wanted, notifier);
+    match pulled {
+        Ok(pulled) => store.resolve(&pulled.reference.to_string()),
+        Err(err) => match cached(&store, paths, settings, image) {
+            // What systemd tells of the start should not be a pull that did not matter.
+            Some(cached) => {
+                let text = format!(
+                    "Image '{}' could not be refreshed, and the one in the store is used: {err:#}",
+                    image.escape_debug()
+                );
+                tell(notifier, &text);
+                Ok(cached)
+            }
+            None => Err(err),
+        },
+    }
+}
+
+fn tell(notifier: Option<&Notifier>, text: &str) {
+    match notifier {
+        Some(_) => log::warn(text),
+        None => tracing::warn!("{text}"),
+    }
+}
+
+/// The image of an earlier pull, which a short name may have found on any registry of the list.
+fn cached(store: &Store, paths: &Paths, settings: &Settings, image: &str) -> Option<Image> {
+    if let Ok(found) = store.resolve(image) {
+        return Some(found);
+    }
+    let candidates = Client::new(paths, settings).ok()?.candidates(image).ok()?;
+    candidates
+        .iter()
+        .find_map(|candidate| store.resolve(&candidate.to_string()).ok())
+}
+
+fn pull_image(
+    store: &Store,
+    paths: &Paths,
+    settings: &Settings,
+    wanted: Wanted<'_>,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<Pulled> {
+    let image = wanted.image;
+    let client = Client::new(paths, settings)?;
+    let options = Options {
+        policy: wanted.policy,
+        platform: None,
+    };
+    let progress = Progress::new(image, notifier);
+    let pulled = pull::pull(store, &client, image, &options, &|event| {
+        if let Event::Plan { bytes, .. } = event
+            && let Some(said) = gc::make_room_for_pull(paths, settings, store, bytes)
+        {
+            progress.note(&said);
+        }
+        progress.see(event)
+    })
+    .with_context(|| format!("pulling image '{}'", image.escape_debug()))?;
+    if pulled.outcome == Outcome::Pulled {
+        let text = format!("Pulled image {} ({})", pulled.reference, pulled.digest);
+        match notifier {
+            Some(_) => log::note(&text),
+            None => tracing::info!("{text}"),
+        }
+    }
+    Ok(pulled)
+}
+
+/// What systemd is told of a pull.
+struct Progress<'a> {
+    image: String,
+    notifier: Option<&'a Notifier>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    total: u64,
+    bytes: u64,
+    told: Option<Instant>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(image: &str, notifier: Option<&'a Notifier>) -> Self {
+        Self {
+            image: image.escape_debug().to_string(),
+            notifier,
+            seen: Mutex::default(),
+        }
+    }
+
+    fn see(&self, event: Event) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = &self.image;
+        match event {
+            Event::Found(reference) => self.note(&format!("Image '{image}' is {reference}")),
+            Event::Warning(text) => self.note(&format!("Pulling image '{image}': {text}")),
+            Event::Waiting(holder) => {
+                let text = format!("pulling {image}: waiting for {holder}, which pulls the same");
+                self.send(&text, PATIENCE);
+            }
+            Event::Plan { bytes, .. } => {
+                seen.total = bytes;
+                self.send(&format!("pulling {image}"), PATIENCE);
+            }
+            Event::Progress { bytes, .. } => {
+                seen.bytes = seen.bytes.saturating_add(bytes);
+                if seen.told.is_none_or(|told| told.elapsed() >= INTERVAL) {
+                    seen.told = Some(Instant::now());
+                    let (bytes, total) = (seen.bytes >> 20, seen.total.div_ceil(1 << 20));
+                    let text = format!("pulling {image}: {bytes} of {total} MiB");
+                    self.send(&text, PATIENCE);
+                }
+            }
+            Event::Elsewhere => self.extend(PATIENCE),
+            Event::Flushing => {
+                let text = format!("pulling {image}: writing to the disk");
+                self.send(&text, FLUSH_PATIENCE);
+            }
+            Event::Layer { .. } | Event::Done(_) => {}
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match self.notifier {
+            Some(_) => log::note(text),
+            None => tracing::info!("{text}"),
+        }
+    }
+
+    fn send(&self, status: &str, patience: Duration) {
+        let Some(notifier) = self.notifier else {
+            return tracing::debug!("{status}");
+        };
+        let states = [State::Status(status), State::ExtendTimeout(patience)];
+        if let Err(err) = notifier.send(&states) {
+            tracing::debug!("{err:#}, ignoring");
+        }
+    }
+
+    fn extend(&self, patience: Duration) {
+        extend(self.notifier, patience);
+    }
+}
+
+fn extend(notifier: Option<&Notifier>, patience: Duration) {
+    let sent = notifier.map(|notifier| notifier.send(&[State::ExtendTimeout(patience)]));
+    if let Some(Err(err)) = sent {
+        tracing::debug!("{err:#}, ignoring");
+    }
+}
+
+/// Runs a step that gives no signs of life and may take long, such as filling a volume; systemd is
+/// asked to wait for it, up to an hour.
+pub fn patiently<T>(notifier: Option<&Notifier>, step: impl FnOnce() -> T) -> T {
+    if notifier.is_none() {
+        return step();
+    }
+    let (done, ended) = channel::<()>();
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let patience = thread::Builder::new()
+            .name("patience".to_owned())
+            .spawn_scoped(scope, move || {
+                while ended.recv_timeout(PATIENCE / 6) == Err(RecvTimeoutError::Timeout)
+                    && begin.elapsed() < STEP_MAX
+                {
+                    extend(notifier, PATIENCE);
+                }
+            });
+        if let Err(err) = patience {
+            tracing::debug!("starting a thread, ignoring: {err}");
+        }
+        let result = step();
+        drop(done);
+        result
+    })
+}
