@@ -165,11 +165,13 @@ fn described(heading: &str) -> BTreeSet<String> {
 
 #[test]
 fn settings() {
+    use wharf::settings::images::Images;
     use wharf::settings::{Mirror, Registry, Settings};
     let mut page = described("# SETTINGS");
-    page.insert("registries".to_owned());
+    page.extend(["registries", "images"].map(str::to_owned));
     assert_eq!(page, keys_of::<Settings>("other = 1"));
     assert_eq!(described("# REGISTRIES"), keys_of::<Registry>("other = 1"));
+    assert_eq!(described("# IMAGES"), keys_of::<Images>("other = 1"));
     for key in keys_of::<Mirror>("other = 1") {
         assert!(
             part(SETTINGS_PAGE, "# REGISTRIES").contains(&format!("`{key}=`")),
@@ -191,5 +193,5 @@ fn settings() {
         assert_ne!(settings, Settings::default(), "{example}");
         count += 1;
     }
-    assert_eq!(count, 2);
+    assert_eq!(count, 3);
 }
