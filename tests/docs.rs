@@ -117,6 +117,7 @@ fn exit_statuses() {
         ExitStatus::NotRunning,
         ExitStatus::NotPermitted,
         ExitStatus::NoSuchContainer,
+        ExitStatus::NotRunnable,
         ExitStatus::Engine,
         ExitStatus::NotExecutable,
         ExitStatus::NotFound,

@@ -7,14 +7,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use wharf::image::pull::{Options, pull};
 use wharf::registry::Client;
 use wharf::settings::{Registry as RegistrySettings, Settings};
 
 #[path = "support/hostile.rs"]
 mod hostile;
+#[path = "support/image_registry.rs"]
+mod image_registry;
 #[path = "support/layout.rs"]
 mod layout;
 #[path = "support/registry.rs"]
@@ -25,64 +25,19 @@ mod registry_case;
 mod tar;
 
 use hostile::{Case, Outcome, cases};
-use layout::{Files, Rig};
-use registry::{Bound, Reply, Seen, Server};
+use image_registry::Registry;
+use layout::Rig;
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-
-/// A registry with one image, `x`, that can be replaced.
-struct Registry {
-    server: Server,
-    files: Arc<Mutex<Files>>,
-}
-
-impl Registry {
-    fn new() -> Self {
-        let files: Arc<Mutex<Files>> = Arc::default();
-        let served = Arc::clone(&files);
-        let server = Bound::new(None).serve(move |seen| {
-            let files = served.lock().unwrap_or_else(PoisonError::into_inner);
-            answer(&files, seen)
-        });
-        Self { server, files }
-    }
-
-    fn offer(&self, case: &Case) {
-        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = case.files();
-    }
-
-    fn client(&self, rig: &Rig) -> Client {
-        let settings = Settings {
-            registries: vec![RegistrySettings {
-                prefix: self.server.host(),
-                insecure: true,
-                ..RegistrySettings::default()
-            }],
-            ..Settings::default()
-        };
-        Client::with_limits(&rig.paths, &settings, registry_case::limits())
-    }
-}
-
-fn answer(files: &Files, seen: &Seen) -> Reply {
-    let absent = || Reply::new(404, "");
-    let rest = seen.path.strip_prefix("/v2/x/").unwrap_or_default();
-    let blob = |digest: &str| files.get(&format!("blobs/{}", digest.replace(':', "/")));
-    if let Some(digest) = rest.strip_prefix("blobs/") {
-        return blob(digest).map_or_else(absent, |bytes| Reply::ok(bytes.clone()));
-    }
-    let index: serde_json::Value = match files.get("index.json") {
-        Some(index) => serde_json::from_slice(index).unwrap(),
-        None => return absent(),
+fn client(rig: &Rig, host: &str) -> Client {
+    let settings = Settings {
+        registries: vec![RegistrySettings {
+            prefix: host.to_owned(),
+            insecure: true,
+            ..RegistrySettings::default()
+        }],
+        ..Settings::default()
     };
-    let digest = index["manifests"][0]["digest"].as_str().unwrap();
-    let is_manifest = rest == "manifests/latest" || rest == format!("manifests/{digest}");
-    match blob(digest) {
-        Some(manifest) if is_manifest => Reply::ok(manifest.clone())
-            .header("Content-Type", MANIFEST_TYPE)
-            .header("Docker-Content-Digest", digest),
-        _ => absent(),
-    }
+    Client::with_limits(&rig.paths, &settings, registry_case::limits())
 }
 
 /// What a pull says differs from what a load says where bytes are compared with descriptors; that
@@ -98,14 +53,14 @@ fn judge(case: &Case, result: &Result<std::path::PathBuf, String>) -> Result<(),
 fn run(rows: &[&str]) -> String {
     let rig = Rig::in_memory();
     let registry = Registry::new();
-    let client = registry.client(&rig);
-    let name = format!("{}/x", registry.server.host());
+    let client = client(&rig, &registry.host());
+    let name = format!("{}/x", registry.host());
     let (mut loaded, mut refused, mut wrong) = (0, 0, Vec::new());
     for case in cases(&rig.canary()) {
         if !rows.contains(&case.row) {
             continue;
         }
-        registry.offer(&case);
+        registry.offer(case.files());
         let result = match pull(&rig.store, &client, &name, &Options::default(), &|_| {}) {
             Ok(_) => Ok(rig.store.resolve(&name).unwrap().layers.pop().unwrap()),
             Err(err) => Err(format!("{err:#}")),

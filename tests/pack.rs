@@ -272,6 +272,15 @@ fn f7_sockets_are_left_out_with_a_word() {
     assert_eq!(archive, [0; 1024]);
 }
 
+/// Tells the others to stop, also when the test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn f5_a_tree_that_changes_gives_a_whole_archive() {
     let tmp = tempfile::tempdir().unwrap();
@@ -310,6 +319,7 @@ fn f5_a_tree_that_changes_gives_a_whole_archive() {
                 file.write_all_at(&body, 0).unwrap();
             }
         });
+        let _stop = Stop(&stop);
         while rounds < 300 || warned == 0 {
             let (archive, done) = packed(&top, Form::Tree);
             warned += done.warnings.count;
@@ -331,6 +341,5 @@ fn f5_a_tree_that_changes_gives_a_whole_archive() {
             rounds += 1;
             assert!(rounds < 100_000, "nothing changed while it was read");
         }
-        stop.store(true, Ordering::Relaxed);
     });
 }

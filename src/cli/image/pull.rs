@@ -11,22 +11,27 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::{Out, escape};
-use crate::definition::PullPolicy;
-use crate::engine::gc;
+use crate::definition::{PullPolicy, image};
+use crate::engine::{gc, images};
 use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome};
 use crate::image::store::Store;
+use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::registry::Client;
 use crate::settings::Settings;
+use crate::systemd::notify::Notifier;
 
 /// Bring images from registries
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// References, such as nginx:1 or quay.io/a/b@sha256:…
-    #[arg(value_name = "REF", required = true)]
+    #[arg(value_name = "REF", required_unless_present = "definition")]
     images: Vec<String>,
+    /// What images/NAME.toml says, as ctr-image@NAME.service does
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["images", "policy", "platform", "json"])]
+    definition: Option<ContainerName>,
     /// When to ask the registry about an image that is in the store
     #[arg(long, value_enum, default_value_t = PolicyArg::Always)]
     policy: PolicyArg,
@@ -65,6 +70,11 @@ impl From<PolicyArg> for PullPolicy {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+    if let Some(name) = &args.definition {
+        let definition = image::load(paths, name)?;
+        images::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;
+        return Ok(ExitStatus::Success);
+    }
     let store = Store::open(paths)?;
     let settings = Settings::load(paths)?;
     let client = Client::new(paths, &settings)?;
