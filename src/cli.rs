@@ -8,15 +8,22 @@
 pub mod cat;
 pub mod check;
 pub mod cleanup;
+pub mod commit;
 pub mod completion;
+pub mod cp;
 pub mod daemon_reload;
+pub mod diff;
 pub mod events;
 pub mod exit;
+pub mod export;
 pub mod history;
 pub mod image;
 pub mod inspect;
 pub mod kill;
+pub mod login;
+pub mod logout;
 pub mod logs;
+pub mod mount;
 pub mod output;
 pub mod pause;
 pub mod ps;
@@ -28,10 +35,12 @@ pub mod start;
 pub mod status;
 pub mod stop;
 pub mod terminal;
+pub mod unmount;
 pub mod unpause;
 pub mod wait;
 
 mod jobs;
+mod outfile;
 mod phrase;
 
 use std::io;
@@ -99,7 +108,15 @@ enum Command {
     History(history::Args),
     Events(events::Args),
     Rm(rm::Args),
+    Export(export::Args),
+    Diff(diff::Args),
+    Cp(cp::Args),
+    Mount(mount::Args),
+    Unmount(unmount::Args),
+    Commit(commit::Args),
     Image(image::Args),
+    Login(login::Args),
+    Logout(logout::Args),
     Check(check::Args),
     Cat(cat::Args),
     Schema(schema::Args),
@@ -214,8 +231,16 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::History(args) => history::run(&context, args),
         Command::Events(args) => events::run(&context, args),
         Command::Rm(args) => rm::run(&context, args),
+        Command::Commit(args) => commit::run(&context, args),
+        Command::Mount(args) => mount::run(&context, args),
+        Command::Unmount(args) => unmount::run(&context, args),
+        Command::Cp(args) => cp::run(&context, args),
+        Command::Diff(args) => diff::run(&context, args),
+        Command::Export(args) => export::run(&context, args),
         Command::DaemonReload(args) => daemon_reload::run(&context, args),
         Command::Image(args) => image::run(&context, args),
+        Command::Login(args) => login::run(&context, args),
+        Command::Logout(args) => logout::run(&context, args),
     }
 }
 

@@ -11,14 +11,25 @@ pub mod check;
 pub mod config;
 mod describe;
 mod fetch;
+mod find;
 mod flight;
+pub mod import;
+pub mod instruction;
 mod lease;
 pub mod load;
 pub mod manifest;
+pub mod mounts;
+pub mod pattern;
 pub mod platform;
 pub mod pull;
+pub mod push;
+pub mod remove;
+pub mod repair;
+pub mod save;
+pub mod size;
 pub mod store;
 mod stream;
+pub mod used;
 
 use std::path::PathBuf;
 

@@ -176,10 +176,15 @@ impl Paths {
         &self.runtime
     }
 
+    /// The run-time directories of containers: `/run/wharf/bundles`.
+    pub fn bundles(&self) -> PathBuf {
+        self.runtime.join("bundles")
+    }
+
     /// Run-time directory of one container, which is its bundle: `/run/wharf/bundles/NAME`. Apart
     /// from `/run/wharf/containers`, where definitions can be.
     pub fn container_runtime(&self, name: &ContainerName) -> PathBuf {
-        self.runtime.join("bundles").join(name.as_str())
+        self.bundles().join(name.as_str())
     }
 
     /// What `start` says when it gives up, for `cleanup` to write down: `/run/wharf/failures/NAME`.

@@ -48,6 +48,12 @@ impl Reference {
             .is_some_and(|(first, _)| is_host(first))
     }
 
+    /// Whether `text` is a registry, perhaps with the first components of a repository.
+    pub fn is_registry_name(text: &str) -> bool {
+        let (host, path) = text.split_once('/').unwrap_or((text, ""));
+        is_host(host) && is_registry(host) && (path.is_empty() || path.split('/').all(is_component))
+    }
+
     /// The host, perhaps with a port, such as `docker.io`.
     pub fn registry(&self) -> &str {
         &self.registry
@@ -314,6 +320,37 @@ mod tests {
         assert_eq!(local.on_localhost().unwrap().to_string(), "localhost/x:1");
         let other: Reference = "quay.io/x:1".parse().unwrap();
         assert_eq!(other.on_localhost(), None);
+    }
+
+    #[test]
+    fn short_names_and_registries() {
+        for (text, is_short) in [
+            ("nginx", true),
+            ("nginx:1.2", true),
+            ("team/app:1", true),
+            ("nginx@sha256:00", true),
+            ("quay.io/a", false),
+            ("host:5000/a", false),
+            ("localhost/a", false),
+            ("quay.io", true),
+        ] {
+            assert_eq!(Reference::is_short(text), is_short, "{text}");
+        }
+        for (text, is_registry) in [
+            ("quay.io", true),
+            ("localhost:5000", true),
+            ("[::1]:5000", true),
+            ("quay.io/team/app", true),
+            ("quay", false),
+            ("quay.io/", true),
+            ("quay.io/Team", false),
+            ("https://quay.io", false),
+            ("quay.io:x", false),
+            ("user@quay.io", false),
+            ("", false),
+        ] {
+            assert_eq!(Reference::is_registry_name(text), is_registry, "{text}");
+        }
     }
 
     #[test]

@@ -142,7 +142,28 @@ impl Client {
         let inner = &self.inner;
         let place = inner.config().and_then(|config| config.registry(registry));
         place
-            .and_then(|place| inner.verify(place, credentials))
+            .and_then(|place| inner.verify(&Session::with_credentials(place, credentials.clone())))
+            .map_err(|failure| Error::new(registry, None, &failure))
+    }
+
+    /// Asks a registry whether it takes the credentials that are stored for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Denied`] when it does not, or there are none.
+    pub fn verify_stored(&self, registry: &str) -> Result<(), Error> {
+        let inner = &self.inner;
+        let place = inner.config().and_then(|config| config.registry(registry));
+        place
+            .and_then(|place| {
+                let session = Session::new(place);
+                if session.credentials(&inner.tools())?.is_none() {
+                    return Err(Failure::denied(format!(
+                        "there are no credentials for it; run 'wharf login {registry}'"
+                    )));
+                }
+                inner.verify(&session)
+            })
             .map_err(|failure| Error::new(registry, None, &failure))
     }
 }
@@ -187,9 +208,16 @@ impl Inner {
             .map_err(|failure| error(&failure))?;
         let mut mirrors = String::new();
         for session in &sessions {
-            match attempt(session) {
+            let attempted = match session.gone() {
+                Some(why) => Err(Failure::unreachable(why)),
+                None => attempt(session),
+            };
+            match attempted {
                 Ok(value) => return Ok(value),
                 Err(failure) if session.place.is_mirror => {
+                    if failure.kind == Kind::Unreachable {
+                        session.note_gone(&failure.message);
+                    }
                     tracing::debug!("mirror '{}': {}", session.place.host, failure.message);
                     mirrors.push_str(&format!(
                         "; mirror '{}': {}",

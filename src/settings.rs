@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Engine settings: `wharf.toml` and `wharf.toml.d/*.toml` in the definition directories.
 //!
-//! Later directories win key by key; see wharf.toml(5). An absent file is all defaults.
+//! The rules are those of definitions: of files with the same name the one in the directory of
+//! the highest priority counts, drop-ins follow in the order of their names, and a link to
+//! /dev/null masks. Later files win key by key; see wharf.toml(5). Absent is all defaults.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::definition::load::scan::configuration_files;
 use crate::definition::problem::Problem;
 use crate::paths::Paths;
 use crate::sys;
+
+pub mod images;
+
+use self::images::Images;
 
 /// Settings of the engine, the same for all containers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -21,6 +28,9 @@ pub struct Settings {
     /// `init`: the program put into containers with `init = true`. Defaults to the first of
     /// catatonit, tini-static that is there.
     pub init: Option<PathBuf>,
+    /// `[images]`: how much room images may take.
+    #[serde(default)]
+    pub images: Images,
     /// `search`: registries that short names such as `nginx` are looked for in, in order.
     /// Defaults to that of containers-registries.conf(5), else to docker.io.
     pub search: Option<Vec<String>>,
@@ -79,18 +89,8 @@ impl Settings {
     /// A file that is not valid TOML or has an unknown key; the message names file and place.
     pub fn load(paths: &Paths) -> Result<Self, Problem> {
         let mut merged = Self::default();
-        for dir in paths.definition_dirs() {
-            let main = dir.join("wharf.toml");
-            let drop_in_dir = dir.join("wharf.toml.d");
-            let drop_ins =
-                sys::fs::list_dir(&drop_in_dir).map_err(|err| unreadable(&drop_in_dir, &err))?;
-            let drop_ins = drop_ins
-                .iter()
-                .filter(|name| name.as_encoded_bytes().ends_with(b".toml"))
-                .map(|name| drop_in_dir.join(name));
-            for file in std::iter::once(main).chain(drop_ins) {
-                merged.merge_file(&file)?;
-            }
+        for file in configuration_files(paths.definition_dirs(), "wharf.toml")? {
+            merged.merge_file(&file)?;
         }
         Ok(merged)
     }
@@ -103,6 +103,7 @@ impl Settings {
         let Self {
             runtime,
             init,
+            images,
             search,
             registries,
         } = toml::from_str(&text).map_err(|err| {
@@ -118,6 +119,7 @@ impl Settings {
         })?;
         self.runtime = runtime.or(self.runtime.take());
         self.init = init.or(self.init.take());
+        self.images = images.or(std::mem::take(&mut self.images));
         self.search = search.or(self.search.take());
         for registry in registries {
             // A later table takes the place of an earlier one for the same prefix.
@@ -137,17 +139,23 @@ fn unreadable(path: &Path, err: &sys::Error) -> Problem {
 mod tests {
     use super::*;
 
-    #[test]
-    fn later_files_win_and_a_slip_has_a_place() {
+    fn rig() -> (tempfile::TempDir, Paths, impl Fn(&str, &str)) {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::system(dir.path());
-        assert_eq!(Settings::load(&paths).unwrap(), Settings::default());
-        let write = |file: &str, text: &str| {
-            let path = dir.path().join(file);
+        let root = dir.path().to_owned();
+        let write = move |file: &str, text: &str| {
+            let path = root.join(file);
             sys::fs::ensure_dir(path.parent().unwrap(), 0o755).unwrap();
             sys::fs::write_atomic(&path, text.as_bytes(), 0o644, sys::fs::Durability::Memory)
                 .unwrap();
         };
+        (dir, paths, write)
+    }
+
+    #[test]
+    fn later_files_win_and_a_slip_has_a_place() {
+        let (_dir, paths, write) = rig();
+        assert_eq!(Settings::load(&paths).unwrap(), Settings::default());
         write(
             "usr/lib/wharf/wharf.toml",
             "runtime = \"crun\"\ninit = \"tini\"\n",
@@ -165,5 +173,64 @@ mod tests {
             err.contains("etc/wharf/wharf.toml:2:3: unknown field"),
             "{err}"
         );
+    }
+
+    #[test]
+    fn drop_ins_follow_the_rules_of_units() {
+        let (dir, paths, write) = rig();
+        let runtime = || Settings::load(&paths).unwrap().runtime;
+        write(
+            "usr/lib/wharf/wharf.toml.d/90-last.toml",
+            "runtime = \"last\"",
+        );
+        write(
+            "etc/wharf/wharf.toml.d/10-first.toml",
+            "runtime = \"first\"",
+        );
+        // By name, whatever the directory …
+        assert_eq!(runtime(), Some(PathBuf::from("last")));
+        // … and the higher directory's file instead of the lower one's.
+        write("run/wharf/wharf.toml.d/90-last.toml", "init = \"tini\"");
+        assert_eq!(runtime(), Some(PathBuf::from("first")));
+        let mask = dir.path().join("etc/wharf/wharf.toml.d/90-last.toml");
+        std::os::unix::fs::symlink("/dev/null", &mask).unwrap();
+        assert_eq!(Settings::load(&paths).unwrap().init, None);
+        // The same for the file itself.
+        write("usr/lib/wharf/wharf.toml", "init = \"vendor\"");
+        assert_eq!(
+            Settings::load(&paths).unwrap().init,
+            Some(PathBuf::from("vendor"))
+        );
+        let mask = dir.path().join("etc/wharf/wharf.toml");
+        std::os::unix::fs::symlink("/dev/null", &mask).unwrap();
+        assert_eq!(Settings::load(&paths).unwrap().init, None);
+    }
+
+    #[test]
+    fn registries_are_merged_by_prefix() {
+        let (_dir, paths, write) = rig();
+        write(
+            "usr/lib/wharf/wharf.toml",
+            "search = [\"quay.io\"]\n[[registries]]\nprefix = \"a.example\"\nblocked = true\n\
+             [[registries]]\nprefix = \"b.example\"\ninsecure = true\n\
+             mirrors = [{ location = \"m.example\", digest_only = true }]\n",
+        );
+        write(
+            "etc/wharf/wharf.toml.d/10.toml",
+            "[[registries]]\nprefix = \"a.example\"\ntoken_realm = \"t.example\"\n",
+        );
+        let settings = Settings::load(&paths).unwrap();
+        assert_eq!(settings.search, Some(vec!["quay.io".to_owned()]));
+        let [b, a] = settings.registries.as_slice() else {
+            panic!("{settings:?}");
+        };
+        assert!(b.insecure && b.mirrors.len() == 1 && !a.blocked);
+        assert_eq!(a.token_realm.as_deref(), Some("t.example"));
+        write(
+            "etc/wharf/wharf.toml.d/20.toml",
+            "[[registries]]\nprefix = 1\n",
+        );
+        let err = Settings::load(&paths).unwrap_err().to_string();
+        assert!(err.contains("20.toml:2:"), "{err}");
     }
 }

@@ -3,11 +3,17 @@
 //!
 //! Nothing here knows where layers come from (`image`) or what will run on them (`engine`).
 
+pub mod changes;
 pub mod decode;
 pub mod extract;
 pub mod facts;
 pub mod layer;
 pub mod member;
+pub mod merged;
 pub mod overlay;
+pub mod pack;
 pub mod pax;
+pub mod place;
+pub mod view;
 pub mod volume;
+pub mod walk;

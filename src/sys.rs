@@ -6,13 +6,17 @@
 pub mod cgroup;
 pub mod command;
 pub mod console;
+pub mod copy;
 pub mod dir;
 pub mod fs;
 pub mod handover;
+pub mod held;
+pub mod kernel_fs;
 pub mod lifeline;
 pub mod mount;
 pub mod pipe;
 pub mod process;
+pub mod prompt;
 pub mod root;
 pub mod socket;
 pub mod terminal;

@@ -83,10 +83,10 @@ fn the_binary_loads_lists_inspects_tags_and_removes() {
         .unwrap();
     let list: serde_json::Value =
         serde_json::from_str(&stdout(wharf(&root).args(["ls", "--json"]))).unwrap();
-    assert_eq!(list[0]["reference"], "docker.io/library/nginx:1");
-    assert_eq!(list[1]["reference"], "localhost/web:latest");
-    assert_eq!(list[0]["digest"], list[1]["digest"]);
-    assert_eq!(list[0]["layers"], 3);
+    assert_eq!(list["images"][0]["reference"], "docker.io/library/nginx:1");
+    assert_eq!(list["images"][1]["reference"], "localhost/web:latest");
+    assert_eq!(list["images"][0]["digest"], list["images"][1]["digest"]);
+    assert_eq!(list["images"][0]["layers"], 3);
     let table = stdout(wharf(&root).arg("ls"));
     assert!(
         table.contains("nginx:1") && table.contains("localhost/web:latest"),

@@ -154,8 +154,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["definition", "unitfile", "settings", "name", "paths", "sys"],
     ),
     // 4. vocabulary
-    // Both files of the administrator are complained about in the same form.
-    ("settings", &["definition::problem", "paths", "sys"]),
+    // Both files of the administrator are found by the same rules and complained about in the
+    // same form.
+    (
+        "settings",
+        &[
+            "definition::problem",
+            "definition::load::scan",
+            "definition::value",
+            "paths",
+            "sys",
+        ],
+    ),
     ("definition", &["name", "paths", "sys"]),
     ("unitfile", &["name", "sys"]),
     ("reference", &["digest"]),

@@ -65,7 +65,7 @@ fn t1_names_that_lead_out() {
             header.device = (1, 3);
             let tar = Tar::new().file("good", b"x").entry(&header, b"").end();
             let err = rig.load_layer(&tar).unwrap_err();
-            assert!(err.contains(&format!("unpacking entry '{name}'")), "{err}");
+            assert!(err.contains(&format!("entry '{name}'")), "{err}");
             rig.assert_empty(&name);
         }
     }
@@ -83,7 +83,7 @@ fn t2_names_are_relative_to_the_layer() {
         .file("/etc/x", b"1")
         .file("//y", b"2")
         .file("./z", b"3")
-        .entry(&Header::new("w/", b'0'), b"")
+        .entry(&Header::new("w/", 0), b"")
         .file("etc/.//./v", b"4")
         .end();
     let fs = rig.load_layer(&tar).unwrap();
@@ -213,7 +213,7 @@ fn t5_hard_links_stay_in_the_layer() {
             .hardlink("h", target)
             .end();
         let err = rig.load_layer(&tar).unwrap_err();
-        assert!(err.contains("unpacking entry 'h'"), "{err}");
+        assert!(err.contains("entry 'h'"), "{err}");
         rig.assert_empty(&target);
     }
     // A link is linked, not followed.

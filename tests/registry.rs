@@ -3,6 +3,7 @@
 //! bodies without end (hostile-inputs R1-R6).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::too_many_lines, reason = "a table is as long as it has cases")]
 
 #[path = "support/registry.rs"]
 mod registry;
@@ -10,20 +11,11 @@ mod registry;
 mod registry_case;
 
 use registry::{Bound, Reply, Seen, Transfer};
-use registry_case::{Act, Case, End, Machine, act, good, manifest, reference, run_all};
+use registry_case::{Act, End, Machine, act, case, good, manifest, reference, run_all};
 use wharf::digest::Digest;
 use wharf::registry::Kind::{Denied, NotFound, Refused, Unreachable};
 
 const DIGEST: &str = "Docker-Content-Digest";
-
-fn case(name: &'static str, act: Act, end: End, script: registry_case::Script) -> Case {
-    Case {
-        name,
-        act,
-        script,
-        end,
-    }
-}
 
 /// The good manifest with something else about it, when a manifest is asked for.
 fn altered(seen: &Seen, alter: impl Fn(Reply) -> Reply) -> Option<Reply> {

@@ -337,3 +337,127 @@ proptest! {
         );
     }
 }
+
+/// Keys that mean something elsewhere: to the runtime, to other engines, to a build of theirs.
+const FOREIGN_KEYS: [&str; 14] = [
+    "annotations",
+    "Annotations",
+    "HostConfig",
+    "Privileged",
+    "CapAdd",
+    "SecurityOpt",
+    "Binds",
+    "Devices",
+    "hooks",
+    "linux",
+    "mounts",
+    "process",
+    "Sysctls",
+    "io.podman.annotations.privileged",
+];
+
+/// Any JSON, a few levels deep.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::json!(true)),
+        Just(serde_json::json!(null)),
+        any::<i64>().prop_map(|number| serde_json::json!(number)),
+        word().prop_map(|text| serde_json::json!(text)),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        let key = prop_oneof![
+            word(),
+            prop::sample::select(&FOREIGN_KEYS[..]).prop_map(str::to_owned)
+        ];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::btree_map(key, inner, 0..4)
+                .prop_map(|map| map.into_iter().collect::<serde_json::Value>()),
+        ]
+    })
+}
+
+/// A config blob with foreign keys at the top, in `config` and beside the layers.
+fn blob() -> impl Strategy<Value = serde_json::Value> {
+    let extra = || {
+        let key = prop::sample::select(&FOREIGN_KEYS[..]);
+        prop::collection::btree_map(key.prop_map(str::to_owned), json(), 0..5)
+    };
+    let labels = prop::collection::btree_map(word(), word(), 0..5);
+    (extra(), extra(), extra(), labels).prop_map(|(top, config, rootfs, labels)| {
+        let mut blob = serde_json::json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["end"], "Labels": labels},
+            "rootfs": {"type": "layers", "diff_ids": []},
+        });
+        for (place, extra) in [("", top), ("/config", config), ("/rootfs", rootfs)] {
+            let object = blob.pointer_mut(place).unwrap().as_object_mut().unwrap();
+            object.extend(extra);
+        }
+        blob
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// The same from the bytes of a config blob: keys that the image specification does not have
+    /// change nothing at all.
+    #[test]
+    fn c1_foreign_keys_of_a_config_change_nothing(blob in blob()) {
+        let tree = Tree::new("web", "image = \"x\"\n");
+        let definition = tree.definition("web");
+        let facts = Facts::default();
+        let plain = image::Config { cmd: vec!["end".to_owned()], ..image::Config::default() };
+        let expected = render(&definition, &tree.payload(&definition, &plain).unwrap(), &facts);
+        let parsed = image::config::parse(blob.to_string().as_bytes()).unwrap().config;
+        let rendered = render(&definition, &tree.payload(&definition, &parsed).unwrap(), &facts);
+        prop_assert_eq!(rendered.unwrap(), expected.unwrap());
+    }
+}
+
+#[test]
+fn c2_volumes_of_an_image_stay_in_the_root_file_system() {
+    let tree = Tree::new("web", "image = \"x\"\n");
+    let definition = tree.definition("web");
+    let resolved = |volume: &str| {
+        let blob = serde_json::json!({
+            "architecture": "amd64", "os": "linux",
+            "config": {"Cmd": ["x"], "Volumes": {volume: {}}},
+            "rootfs": {"type": "layers", "diff_ids": []},
+        });
+        let image = image::config::parse(blob.to_string().as_bytes())?.config;
+        Ok::<_, anyhow::Error>(tree.payload(&definition, &image)?.image_volumes)
+    };
+    for (volume, target) in [
+        ("/data", "/data"),
+        ("//data//x/", "/data/x"),
+        ("/./data/.", "/data"),
+        ("/srv/...", "/srv/..."),
+    ] {
+        assert_eq!(resolved(volume).unwrap(), [target], "{volume}");
+    }
+    for volume in [
+        "/../../etc",
+        "/..",
+        "/data/..",
+        "/data/../..",
+        "..",
+        "data",
+        "",
+        "/",
+        "//",
+        "/.",
+        "/proc",
+        "/proc/1/root",
+        "/sys/fs",
+        "/dev/shm",
+        "/./proc",
+        "//dev",
+        "/a\nb",
+        "/a\u{0}b",
+    ] {
+        assert!(resolved(volume).is_err(), "{volume:?}");
+    }
+}

@@ -6,6 +6,7 @@ use super::jobs::{self, Names};
 use super::terminal::Out;
 use super::{Context, output};
 use crate::engine::definitions::{self, Found};
+use crate::engine::{Engine, size};
 use crate::history;
 
 /// Print everything about containers as JSON, see wharf(1)
@@ -13,6 +14,9 @@ use crate::history;
 pub struct Args {
     #[command(flatten)]
     names: Names,
+    /// Add up the bytes of the image and of the writable layer, which takes a while
+    #[arg(short, long)]
+    size: bool,
 }
 
 /// Prints it.
@@ -27,6 +31,10 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             Found::File(path) => Some(path.display().to_string()),
             Found::Masked(_) | Found::Absent => None,
         };
+        if args.size {
+            let engine = Engine::new(context.paths.clone());
+            inspected.size = Some(size::size(&engine, name)?.into());
+        }
         containers.push(inspected);
         Ok(())
     })?;

@@ -13,6 +13,7 @@ use super::terminal::{escape, escape_bytes};
 use crate::engine::lifecycle::{self, Container, Done, Freshness, Refusal};
 use crate::journal::read::{self, AtEnd, Lines, Range};
 use crate::name::ContainerName;
+use crate::storage::walk::Warnings;
 use crate::systemd::manager::{Job, Jobs, Manager};
 
 /// Lines of its journal shown for a container that failed to start.
@@ -29,6 +30,17 @@ pub(super) struct Names {
 /// Prints a note to standard error. Nobody is left to tell when that is gone.
 pub(super) fn note(text: &str) {
     drop(writeln!(io::stderr(), "wharf: {}", escape(text)));
+}
+
+/// Prints what a walk through a container's files has to say.
+pub(super) fn warn(warnings: &Warnings) {
+    for text in &warnings.texts {
+        note(&format!("warning: {text}"));
+    }
+    let more = warnings.count.saturating_sub(warnings.texts.len() as u64);
+    if more > 0 {
+        note(&format!("warning: and {more} more of this kind"));
+    }
 }
 
 /// Prints an error, and the end of the failed run's journal if there was a run.

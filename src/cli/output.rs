@@ -220,8 +220,26 @@ pub struct Inspected {
     pub limits: Limits,
     /// What it uses.
     pub usage: Usage,
+    /// What its files take; `null` unless it was asked for.
+    pub size: Option<Size>,
     /// Runs that ended, oldest first.
     pub history: Vec<Run>,
+}
+
+/// Bytes of content.
+#[derive(Debug, Serialize)]
+pub struct Size {
+    /// Of the image's layers, unpacked; `null` without an image.
+    pub image: Option<u64>,
+    /// Of the writable layer, without volumes; `null` without an image.
+    pub writable: Option<u64>,
+}
+
+impl From<crate::engine::size::Size> for Size {
+    fn from(size: crate::engine::size::Size) -> Self {
+        let crate::engine::size::Size { image, writable } = size;
+        Self { image, writable }
+    }
 }
 
 impl Inspected {
@@ -236,6 +254,7 @@ impl Inspected {
         Self {
             state,
             definition: None,
+            size: None,
             run: record.filter(|_| state.is_live()).map(Started::from),
             limits: Limits::new(&unit),
             usage: Usage::new(&unit),

@@ -21,7 +21,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::outcome::{Adopted, Outcome, Verdict, judge};
-use crate::engine::{Engine, hooks};
+use crate::engine::{Engine, hooks, mounted};
 use crate::history::{self, Entry, Reason};
 use crate::journal::event::{self, Event};
 use crate::journal::log;
@@ -352,9 +352,11 @@ pub(crate) fn container_id(name: &ContainerName) -> anyhow::Result<ContainerId> 
 }
 
 fn remove_files(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
+    // A view of it would see its files vanish, or those of the next run appear.
+    let view = mounted::unmount(&engine.paths, name);
     let ephemeral = overlay::remove_ephemeral(&engine.paths, name);
     sys::fs::remove_tree(&engine.paths.container_runtime(name))?;
-    ephemeral
+    ephemeral.and(view.map(drop))
 }
 
 /// Writes down why there is no container, for `cleanup`.

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 
 use crate::definition::PullPolicy;
 use crate::definition::image::ImageDefinition;
+use crate::engine::gc;
 use crate::image::Image;
 use crate::image::pull::{self, Event, Options, Outcome, Pulled};
 use crate::image::store::Store;
@@ -148,7 +149,12 @@ fn pull_image(
 ) -> anyhow::Result<Pulled> {
     let client = Client::new(paths, settings)?;
     let progress = Progress::new(image, notifier);
-    let pulled = pull::pull(store, &client, image, &options, &|event| {
+    let pulled = pull::pull(store, &client, image, options, &|event| {
+        if let Event::Plan { bytes, .. } = event
+            && let Some(said) = gc::make_room_for_pull(paths, settings, store, bytes)
+        {
+            progress.note(&said);
+        }
         progress.see(event)
     })
     .with_context(|| format!("pulling image '{}'", image.escape_debug()))?;

@@ -11,6 +11,7 @@ use crate::engine::status::{self, Observed, State};
 use crate::history::Entry;
 use crate::name::ContainerName;
 use crate::paths::Paths;
+use crate::sys::cgroup::Cgroup;
 use crate::systemd::manager::{Job, JobKind, JobResult, Jobs, Manager, Whom};
 use crate::systemd::unit::{ActiveState, UnitProperties};
 use crate::systemd::{self, Error as SystemdError};
@@ -225,7 +226,14 @@ impl Container<'_> {
     pub fn unpause(&self) -> anyhow::Result<()> {
         let seen = self.observe()?;
         match seen.state {
-            State::Paused => Ok(self.manager.thaw(&self.name.unit())?),
+            State::Paused => {
+                self.manager.thaw(&self.name.unit())?;
+                // Frozen by a 'wharf commit' that was killed.
+                if let Some(record) = &seen.record {
+                    Cgroup::at(&record.payload_cgroup)?.thaw()?;
+                }
+                Ok(())
+            }
             state @ (State::Unknown
             | State::Configured
             | State::Created

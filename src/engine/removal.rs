@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::engine::definitions::{self, Found};
 use crate::engine::lifecycle::Container;
+use crate::engine::mounted;
 use crate::sys;
 use crate::systemd::unit::ActiveState;
 
@@ -31,6 +32,7 @@ pub fn remove(container: &Container<'_>) -> anyhow::Result<Option<PathBuf>> {
     let Some(_lock) = sys::fs::try_lock(&lock)? else {
         bail!("container '{name}' is being started or cleaned up; try again when that is over");
     };
+    mounted::unmount(container.paths, name)?;
     let kept = container.paths.container_state(name);
     sys::fs::remove_tree(&kept)
         .with_context(|| format!("removing what is kept of container '{name}'"))?;

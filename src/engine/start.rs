@@ -29,6 +29,8 @@ use crate::engine::images::{self, Wanted};
 use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
+use crate::image::store::Store;
+use crate::image::used;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
@@ -274,6 +276,7 @@ fn resolve_image(
                 policy: definition.pull_policy,
             };
             let image = images::obtain(&engine.paths, settings, wanted, notifier)?;
+            used::mark_used(&Store::open(&engine.paths)?, &image);
             Ok((image.layers.clone(), Some(image)))
         }
         RootSource::Rootfs(_) => Ok((Vec::new(), None)),

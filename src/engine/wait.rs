@@ -4,11 +4,9 @@
 //! systemd tells of every change of a unit; nothing polls. systemd closes its connections when it
 //! re-executes itself, so a waiter connects again and looks afresh.
 
-use std::str::FromStr as _;
-
 use anyhow::{Context as _, bail};
-use nix::sys::signal::Signal;
 
+use crate::definition::value::Signal;
 use crate::engine::lifecycle::Container;
 use crate::engine::start::EXIT_ENGINE;
 use crate::engine::status::State;
@@ -104,10 +102,7 @@ fn code_of(entry: &Entry) -> u8 {
 
 /// 128 and the number of a signal given without `SIG`.
 fn signal_code(signal: &str) -> u8 {
-    let number = match signal.strip_prefix("RTMIN+") {
-        Some(offset) => offset.parse().map_or(0, |offset: i32| offset + 34),
-        None => Signal::from_str(&format!("SIG{signal}")).map_or(0, |s| s as i32),
-    };
+    let number = signal.parse::<Signal>().map_or(0, |signal| signal.number);
     u8::try_from(128 + number).unwrap_or(u8::MAX)
 }
 

@@ -24,7 +24,7 @@ const NAME_BYTES_MAX: usize = 512;
 
 /// Free space that spooling leaves, as unpacking does.
 const FREE_BYTES_MIN: u64 = 128 << 20;
-const SPACE_CHECK_BYTES: u64 = 16 << 20;
+const SPACE_CHECK_BYTES: u64 = 1 << 20;
 
 /// An open source of images.
 #[derive(Debug)]

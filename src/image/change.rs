@@ -220,6 +220,23 @@ impl Change<'_> {
         })
     }
 
+    /// Takes a damaged layer away, so that one that is added takes its place. Absent is success.
+    /// The caller knows that nothing runs on it.
+    pub(super) fn discard_layer(&self, diff_id: &Digest) -> anyhow::Result<()> {
+        let _moment = self.store.moment()?;
+        let layers = Dir::open(self.store.layers_dir())?;
+        let name = diff_id.hex();
+        if layers.entry(name.as_ref())?.is_some() {
+            let aside = format!("discarded-{}", unique());
+            layers.rename(
+                name.as_ref(),
+                &Dir::open(&self.lease.layers)?,
+                aside.as_ref(),
+            )?;
+        }
+        Ok(())
+    }
+
     /// Flushes what was added and renames it to where it belongs. No image leads there yet, but
     /// other changes find it, and it stays while this one lives.
     pub fn publish(&self) -> anyhow::Result<()> {

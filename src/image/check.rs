@@ -11,16 +11,30 @@ use std::io;
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
-use super::store::{Store, file_name};
+use super::store::{Documents, Record, Store, file_name};
 use super::{Digest, Reference};
 use crate::digest::Hashing;
 use crate::storage::layer;
 use crate::storage::member::printable;
 use crate::sys;
 
+/// Where something is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A file of a reference, by its name, or a document that it leads to.
+    Reference(String),
+    /// A blob.
+    Blob(Digest),
+    /// A layer, by its diff ID.
+    Layer(Digest),
+}
+
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// Where it is, for programs.
+    #[serde(skip)]
+    pub place: Place,
     /// `reference`, `blob`, `layer` or `store`, and which one.
     pub subject: String,
     /// What is wrong.
@@ -74,7 +88,7 @@ pub fn check(store: &Store, report: &mut dyn FnMut(&str)) -> anyhow::Result<Repo
         report(&format!("blob {}", digest.short()));
         if let Err(err) = check_blob(store, &digest) {
             let images = needed.blobs.get(&digest);
-            result.add(format!("blob {digest}"), format!("{err:#}"), images);
+            result.add(Place::Blob(digest), format!("{err:#}"), images);
         }
     }
     let mut layers = stored(store.layers_dir())?;
@@ -84,16 +98,17 @@ pub fn check(store: &Store, report: &mut dyn FnMut(&str)) -> anyhow::Result<Repo
         report(&format!("layer {}", diff_id.short()));
         for problem in layer::check(store.layers_dir(), &diff_id) {
             let images = needed.layers.get(&diff_id);
-            result.add(format!("layer {diff_id}"), problem, images);
+            result.add(Place::Layer(diff_id), problem, images);
         }
     }
     Ok(result)
 }
 
 impl Report {
-    fn add(&mut self, subject: String, problem: String, images: Option<&BTreeSet<String>>) {
+    fn add(&mut self, place: Place, problem: String, images: Option<&BTreeSet<String>>) {
         self.findings.push(Finding {
-            subject,
+            subject: place.to_string(),
+            place,
             problem,
             images: images.into_iter().flatten().cloned().collect(),
         });
@@ -101,17 +116,7 @@ impl Report {
 }
 
 fn check_reference(store: &Store, name: &str, needed: &mut Needed, result: &mut Report) {
-    let subject = format!("reference {}", printable(name.as_bytes()));
-    let read = || -> anyhow::Result<_> {
-        let record = store
-            .load_record(name)?
-            .context("it vanished while it was read")?;
-        let expected = file_name(record.reference.as_ref(), Some(&record.digest));
-        ensure!(expected == name, "its content belongs to '{expected}'");
-        let documents = store.documents(&record.digest)?;
-        Ok((record, documents))
-    };
-    match read() {
+    match read_reference(store, name) {
         Ok((record, documents)) => {
             let image = record
                 .reference
@@ -133,7 +138,46 @@ fn check_reference(store: &Store, name: &str, needed: &mut Needed, result: &mut 
                 images.insert(image.clone());
             }
         }
-        Err(err) => result.add(subject, format!("{err:#}"), None),
+        Err(err) => {
+            let place = Place::Reference(name.to_owned());
+            result.add(place, format!("{err:#}"), None);
+        }
+    }
+}
+
+fn read_reference(store: &Store, name: &str) -> anyhow::Result<(Record, Documents)> {
+    let record = store
+        .load_record(name)?
+        .context("it vanished while it was read")?;
+    let expected = file_name(record.reference.as_ref(), Some(&record.digest));
+    ensure!(expected == name, "its content belongs to '{expected}'");
+    let documents = store.documents(&record.digest)?;
+    Ok((record, documents))
+}
+
+impl Place {
+    /// Looks at it again: what is wrong with it now, if anything is. What is not there any more
+    /// and nothing needs is not wrong.
+    pub(super) fn problem(&self, store: &Store) -> Option<String> {
+        let result = match self {
+            Self::Reference(name) => read_reference(store, name).map(drop),
+            Self::Blob(digest) => check_blob(store, digest),
+            Self::Layer(diff_id) => match layer::check(store.layers_dir(), diff_id).as_slice() {
+                [] => Ok(()),
+                [first, ..] => Err(anyhow::anyhow!("{first}")),
+            },
+        };
+        result.err().map(|err| format!("{err:#}"))
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reference(name) => write!(f, "reference {}", printable(name.as_bytes())),
+            Self::Blob(digest) => write!(f, "blob {digest}"),
+            Self::Layer(diff_id) => write!(f, "layer {diff_id}"),
+        }
     }
 }
 

@@ -65,12 +65,33 @@ pub struct ConfigFile {
     pub diff_ids: Vec<Digest>,
     /// GOARCH of its programs.
     pub architecture: String,
-    /// Such as `v7` of `arm`.
-    pub variant: Option<String>,
     /// GOOS of its programs.
     pub os: String,
+    /// Such as `v7` of `arm`.
+    pub variant: Option<String>,
     /// When it was built, RFC 3339.
     pub created: Option<String>,
+    /// Who built it.
+    pub author: Option<String>,
+    /// How it was built, the first step first.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// One step of how an image was built: text for people, that nothing depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryEntry {
+    /// When, RFC 3339.
+    pub created: Option<String>,
+    /// The command.
+    pub created_by: Option<String>,
+    /// Who did it.
+    pub author: Option<String>,
+    /// What they said about it.
+    pub comment: Option<String>,
+    /// Whether the step has no layer.
+    #[serde(deserialize_with = "null_is_default")]
+    pub empty_layer: bool,
 }
 
 impl ConfigFile {
@@ -94,9 +115,12 @@ struct RawFile {
     rootfs: RawRootfs,
     architecture: String,
     #[serde(default)]
-    variant: Option<String>,
     os: String,
+    variant: Option<String>,
     created: Option<String>,
+    author: Option<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    history: Vec<HistoryEntry>,
 }
 
 #[derive(Deserialize)]
@@ -147,9 +171,11 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<ConfigFile> {
         config: check(raw.config).context("reading the image's config")?,
         diff_ids: raw.rootfs.diff_ids,
         architecture: raw.architecture,
-        variant: raw.variant,
         os: raw.os,
+        variant: raw.variant,
         created: raw.created,
+        author: raw.author,
+        history: raw.history,
     })
 }
 
@@ -195,7 +221,8 @@ fn check(raw: RawConfig) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
+/// Checks a value that must fit on a line by the grammar of its key.
+pub(super) fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
     let valid = match key {
         "WorkingDir" | "Volumes" => value.starts_with('/'),
         "StopSignal" => value

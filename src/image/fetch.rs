@@ -14,7 +14,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::change::{AddedLayer, Change, Expected};
-use super::flight;
+use super::flight::{self, Part};
 use super::manifest::{self, Descriptor};
 use super::pull::{Event, Report};
 use super::{Digest, Reference};
@@ -27,7 +27,7 @@ const PARALLEL: usize = 3;
 
 /// What an unpacked layer takes at the least, for each byte of a compressed one. Programs come to
 /// two to three times; too low a number only means that the pull ends later.
-const UNPACKED_FACTOR: u64 = 2;
+pub(super) const UNPACKED_FACTOR: u64 = 2;
 
 /// A layer that an image needs: its blob and the diff ID that its config says.
 pub(super) type Wanted = (Descriptor, Digest);
@@ -73,7 +73,7 @@ impl<'a> Fetch<'a> {
         while !missing.is_empty() {
             let (mut ours, mut others, mut flights) = (Vec::new(), Vec::new(), Vec::new());
             for wanted in missing {
-                match flight::try_begin(self.change.store(), &wanted.0.digest)? {
+                match flight::try_begin(self.change.store(), Part::Layer, &wanted.0.digest)? {
                     Some(flight) => {
                         flights.push(flight);
                         ours.push(wanted);
@@ -86,7 +86,8 @@ impl<'a> Fetch<'a> {
             if ours.is_empty() {
                 drop(flights);
                 if let Some((descriptor, _)) = others.first() {
-                    flight::wait(self.change.store(), &descriptor.digest, self.report)?;
+                    let store = self.change.store();
+                    flight::wait(store, Part::Layer, &descriptor.digest, self.report)?;
                 }
             } else {
                 self.download(ours)?;

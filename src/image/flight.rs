@@ -4,7 +4,9 @@
 //! Who wants to bring a blob holds the lock (flock(2)) of `images/flights/HEX`; it ends with the
 //! process, so the next one brings the blob when the first was killed or failed (hostile-inputs
 //! R15). Nobody waits for a lock while others may wait for one that he holds: a puller takes what
-//! he gets, brings and publishes it, and waits only with nothing in hand.
+//! he gets, brings and publishes it, and waits only with nothing in hand. The flight of a config is
+//! held while those of layers are waited for, so configs have flights of their own: a digest that
+//! is one image's config and another's layer, or both of one, makes no ring.
 
 use std::fs::{File, TryLockError};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -27,19 +29,46 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Flight(#[expect(dead_code, reason = "held for its drop")] Lock);
 
+/// As what a blob is brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// An image's config; before its layers.
+    Config,
+    /// A layer.
+    Layer,
+}
+
+impl Part {
+    fn lock_name(self, digest: &Digest) -> String {
+        match self {
+            Self::Config => format!("config-{}", digest.hex()),
+            Self::Layer => digest.hex(),
+        }
+    }
+}
+
 /// Takes the flight of a blob, unless somebody has it.
-pub(super) fn try_begin(store: &Store, digest: &Digest) -> anyhow::Result<Option<Flight>> {
+pub(super) fn try_begin(
+    store: &Store,
+    part: Part,
+    digest: &Digest,
+) -> anyhow::Result<Option<Flight>> {
     // Files of flights are only removed by who holds the store's lock alone: not between our
     // opening and locking one.
     let _moment = store.moment()?;
-    let path = store.flights_dir().join(digest.hex());
+    let path = store.flights_dir().join(part.lock_name(digest));
     Ok(sys::fs::try_lock(&path)?.map(Flight))
 }
 
 /// Waits until nobody brings the blob; tells `report` who does, and from time to time that he gets
 /// on. Whether it is there then is to be looked up.
-pub(super) fn wait(store: &Store, digest: &Digest, report: Report<'_>) -> anyhow::Result<()> {
-    let path = store.flights_dir().join(digest.hex());
+pub(super) fn wait(
+    store: &Store,
+    part: Part,
+    digest: &Digest,
+    report: Report<'_>,
+) -> anyhow::Result<()> {
+    let path = store.flights_dir().join(part.lock_name(digest));
     let (done, ended) = channel::<()>();
     thread::scope(|scope| {
         let waiter = thread::Builder::new()

@@ -214,6 +214,22 @@ pub fn parse(bytes: &[u8]) -> anyhow::Result<Document> {
     }
 }
 
+/// The media type that a manifest's bytes are sent and listed with: what they say, or that of OCI,
+/// whose manifests need not say it.
+pub fn media_type(bytes: &[u8]) -> &'static str {
+    #[derive(Deserialize)]
+    struct Said {
+        #[serde(rename = "mediaType")]
+        media_type: Option<String>,
+    }
+    let said = serde_json::from_slice::<Said>(bytes).ok();
+    let said = said.and_then(|said| said.media_type);
+    MANIFEST_TYPES
+        .into_iter()
+        .find(|known| said.as_deref() == Some(known))
+        .unwrap_or(MANIFEST_TYPE)
+}
+
 impl Manifest {
     /// A manifest of ours, for archives that have none.
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::change::Change;
 use super::config::{self, ConfigFile};
 use super::fetch;
-use super::flight::{self, Flight};
+use super::flight::{self, Flight, Part};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Platform};
 use super::platform::{self, Found};
 use super::store::Store;
@@ -96,6 +96,12 @@ pub struct Pulled {
     pub outcome: Outcome,
     /// Compressed bytes of layers that were downloaded.
     pub downloaded: u64,
+}
+
+/// What layers of so many compressed bytes need on the disk, blobs and trees, as far as one can
+/// tell before.
+pub fn room_for(compressed: u64) -> u64 {
+    compressed.saturating_mul(1 + fetch::UNPACKED_FACTOR)
 }
 
 /// The image `text` if it is in the store, whole, and for the platform, if one is asked for.
@@ -364,8 +370,8 @@ impl Pull<'_> {
             if let Some(config) = stored_config(change, descriptor)? {
                 return Ok((config, None));
             }
-            let Some(flight) = flight::try_begin(self.store, digest)? else {
-                flight::wait(self.store, digest, self.report)?;
+            let Some(flight) = flight::try_begin(self.store, Part::Config, digest)? else {
+                flight::wait(self.store, Part::Config, digest, self.report)?;
                 continue;
             };
             // Whoever had it until just now may have brought it.

@@ -89,7 +89,7 @@ impl Store {
         match sys::fs::read_to_string(&path) {
             Err(err) if err.is_absent() => Ok(store),
             Err(err) => Err(err.into()),
-            Ok(text) => match text.trim_end().parse::<u32>() {
+            Ok(text) => match text.strip_suffix('\n').unwrap_or(&text).parse::<u32>() {
                 Ok(VERSION) => Ok(store),
                 Ok(other) => bail!(
                     "the image store '{}' has version {other}, this wharf knows {VERSION}; install \

@@ -5,8 +5,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use ureq::http::{Method, header};
 
-use super::config::Place;
-use super::credentials::Credentials;
 use super::error::{Error, Failure, quote};
 use super::limits::MANIFEST_BYTES_MAX;
 use super::session::{Scope, Session};
@@ -122,8 +120,7 @@ impl Inner {
     }
 
     /// Does what `docker login` does: a request that needs credentials where any do.
-    pub(super) fn verify(&self, place: Place, credentials: &Credentials) -> Result<(), Failure> {
-        let session = Session::with_credentials(place, credentials.clone());
+    pub(super) fn verify(&self, session: &Session) -> Result<(), Failure> {
         let url = session.origin(&self.wire)?.at("/v2/");
         let message = Message::new(Method::GET, url);
         let scope = Scope(String::new());

@@ -27,8 +27,9 @@ const ENTRIES_MAX: u64 = 1_000_000;
 const DEPTH_MAX: usize = 512;
 const PATH_BYTES_MAX: usize = 4000;
 
-/// How much is written before free space is looked at again.
-const SPACE_CHECK_BYTES: u64 = 16 << 20;
+/// How much is written before free space is looked at again: less than what is left free even on
+/// a small file system.
+const SPACE_CHECK_BYTES: u64 = 1 << 20;
 const SPACE_CHECK_ENTRIES: u64 = 256;
 
 /// Free space and inodes that unpacking leaves, or a twentieth of the file system if that is less:
@@ -39,9 +40,9 @@ const FREE_INODES_MIN: u64 = 10_000;
 /// Mode of directories that a layer does not list but puts something into; their owner is root.
 const IMPLIED_DIR_MODE: u32 = 0o755;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-const AUFS: &[u8] = b".wh..wh.";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const AUFS: &[u8] = b".wh..wh.";
 
 /// The attribute by which overlayfs hides what lower layers have in a directory.
 pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
@@ -430,6 +431,7 @@ impl Extractor {
                     let time = dir::time(&dir)?;
                     let cleared = self.clear(&dir, name)?;
                     dir.make_dir(name)?;
+                    self.account(0)?;
                     dir::set_time(&dir, time)?;
                     let made = dir.open_dir(name)?;
                     dir::set_owner_and_mode(&made, (0, 0), IMPLIED_DIR_MODE)?;
@@ -492,7 +494,8 @@ pub fn floor(space: &Space) -> u64 {
     FREE_BYTES_MIN.min(space.bytes_total / 20)
 }
 
-enum XattrRule {
+/// What becomes of an extended attribute of an archive.
+pub(super) enum XattrRule {
     Drop,
     Must,
     May,
@@ -500,7 +503,7 @@ enum XattrRule {
 
 /// File capabilities must survive or the program does not work; `user.` is the application's own.
 /// Everything else belongs to the host's security modules or to overlayfs (hostile-inputs T9, T13).
-fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
+pub(super) fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
     const NAME_BYTES_MAX: usize = 255;
     if name == b"security.capability" && kind == MemberKind::File {
         return XattrRule::Must;
@@ -519,7 +522,7 @@ fn set_opaque(dir: &Dir) -> anyhow::Result<()> {
 }
 
 /// The components of a name, taken relative to the layer's root.
-fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
+pub(super) fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
     ensure!(
         path.len() <= PATH_BYTES_MAX,
         "the name is longer than {PATH_BYTES_MAX} bytes"

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 
 use super::member::printable;
 use crate::digest::{Digest, Hashing};
-use crate::sys::dir::{self, Dir, Entry, Kind};
+use crate::sys::dir::{self, Dir, Entry, Kind, Names};
 use crate::sys::root::{Links, Root};
 
 /// Sums over a tree.
@@ -55,49 +55,95 @@ impl Known {
     }
 }
 
+/// Most bytes of names that a walk remembers; a million of usual length take less.
+const NAMES_BYTES_MAX: usize = 20 << 20;
+
+/// A directory whose own directories are being visited.
+struct Level {
+    path: PathBuf,
+    dirs: Names,
+    next: usize,
+}
+
 /// Writes a line for each entry of the tree at `path` to `out`. The content of files whose inode is
 /// in `known` is not read again.
 pub fn write(path: &Path, out: &mut dyn Write, known: &Known) -> anyhow::Result<Totals> {
     let root = Root::open_with(path, Links::Refused)?;
     let mut totals = Totals::default();
-    let none = Digest::of(b"");
-    // Names that are to be visited, the next one last; no recursion, so any depth will do.
-    let mut pending = vec![PathBuf::new()];
-    while let Some(path) = pending.pop() {
+    // No recursion, so any depth will do.
+    let mut levels: Vec<Level> = Vec::new();
+    let mut next = Some(PathBuf::new());
+    while let Some(path) = next.take() {
+        let room = NAMES_BYTES_MAX - levels.iter().map(|level| level.dirs.cost()).sum::<usize>();
         let shown = || format!("reading '{}'", printable(path.as_os_str().as_bytes()));
         let dir = Dir::from(root.open_readable_dir(&path).with_context(shown)?);
-        let own = dir.own_entry()?;
-        totals.entries += 1;
-        let line = Line {
-            entry: own,
-            content: none,
-            xattrs: digest_xattrs(&dir)?,
-            path: &path,
+        let mut walk = Walk {
+            known,
+            out: &mut *out,
+            totals: &mut totals,
         };
-        line.write(out)?;
-        let mut names = dir.names().with_context(shown)?;
-        names.sort_unstable();
-        let first_dir = pending.len();
-        for name in names {
-            let path = path.join(&name);
-            let entry = dir.entry(&name)?.with_context(|| {
+        let dirs = walk.write_dir(&path, &dir, room).with_context(shown)?;
+        levels.push(Level {
+            path,
+            dirs,
+            next: 0,
+        });
+        while let (Some(level), None) = (levels.last_mut(), &next) {
+            next = level.dirs.get(level.next).map(|name| level.path.join(name));
+            level.next += 1;
+            if next.is_none() {
+                levels.pop();
+            }
+        }
+    }
+    Ok(totals)
+}
+
+/// What a walk needs in every directory.
+struct Walk<'a> {
+    known: &'a Known,
+    out: &'a mut dyn Write,
+    totals: &'a mut Totals,
+}
+
+impl Walk<'_> {
+    /// Writes the lines of a directory and of what it holds but directories, whose names it returns.
+    fn write_dir(&mut self, path: &Path, dir: &Dir, room: usize) -> anyhow::Result<Names> {
+        self.totals.entries += 1;
+        let line = Line {
+            entry: dir.own_entry()?,
+            content: Digest::of(b""),
+            xattrs: digest_xattrs(dir)?,
+            path,
+        };
+        line.write(self.out)?;
+        let names = Names::read_sorted(dir, room)?.with_context(|| {
+            format!(
+                "its names take more than the {} MiB that are accepted",
+                NAMES_BYTES_MAX >> 20
+            )
+        })?;
+        let mut is_dir = Vec::with_capacity(names.len());
+        for name in names.iter() {
+            let path = path.join(name);
+            let entry = dir.entry(name)?.with_context(|| {
                 let path = printable(path.as_os_str().as_bytes());
                 format!("'{path}' vanished while it was read")
             })?;
+            is_dir.push(entry.kind == Kind::Directory);
             if entry.kind == Kind::Directory {
-                pending.push(path);
                 continue;
             }
-            totals.entries += 1;
-            totals.bytes += if entry.kind == Kind::File {
+            self.totals.entries += 1;
+            self.totals.bytes += if entry.kind == Kind::File {
                 entry.size
             } else {
                 0
             };
             let (_, inode) = entry.inode;
-            let (content, xattrs) = match known.files.get(&inode) {
-                Some(content) if entry.kind == Kind::File => (*content, none),
-                Some(_) | None => read_content(&dir, &name, entry).with_context(|| {
+            let (content, xattrs) = match self.known.files.get(&inode) {
+                Some(content) if entry.kind == Kind::File => (*content, Digest::of(b"")),
+                Some(_) | None => read_content(dir, name, entry).with_context(|| {
                     format!("reading '{}'", printable(path.as_os_str().as_bytes()))
                 })?,
             };
@@ -107,11 +153,11 @@ pub fn write(path: &Path, out: &mut dyn Write, known: &Known) -> anyhow::Result<
                 xattrs,
                 path: &path,
             };
-            line.write(out)?;
+            line.write(self.out)?;
         }
-        pending.get_mut(first_dir..).unwrap_or_default().reverse();
+        let mut is_dir = is_dir.into_iter();
+        Ok(names.retain(|_| is_dir.next() == Some(true)))
     }
-    Ok(totals)
 }
 
 fn read_content(dir: &Dir, name: &OsStr, entry: Entry) -> anyhow::Result<(Digest, Digest)> {
@@ -142,7 +188,7 @@ fn read_content(dir: &Dir, name: &OsStr, entry: Entry) -> anyhow::Result<(Digest
 
 /// A digest of the attributes that a layer can set; the host adds others, such as labels.
 fn digest_xattrs<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Digest> {
-    let mut hash = Hashing::new(io::sink());
+    let mut attributes = Vec::new();
     for name in dir::xattr_names(&fd)? {
         let bytes = name.as_bytes();
         let ours = bytes == super::extract::OPAQUE_XATTR.as_bytes();
@@ -150,12 +196,25 @@ fn digest_xattrs<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Digest> {
             continue;
         }
         if let Some(value) = dir::xattr(&fd, &name)? {
-            hash.write_all(bytes)?;
-            hash.write_all(format!("\0{}\0", value.len()).as_bytes())?;
-            hash.write_all(&value)?;
+            attributes.push((name, value));
         }
     }
-    Ok(hash.finish().0)
+    let attributes: Vec<(&OsStr, &[u8])> = attributes
+        .iter()
+        .map(|(name, value)| (name.as_os_str(), value.as_slice()))
+        .collect();
+    Ok(digest_of_xattrs(&attributes))
+}
+
+/// The digest of attributes that are sorted by their names.
+pub(super) fn digest_of_xattrs(attributes: &[(&OsStr, &[u8])]) -> Digest {
+    let mut bytes = Vec::new();
+    for (name, value) in attributes {
+        bytes.extend_from_slice(name.as_bytes());
+        bytes.extend_from_slice(format!("\0{}\0", value.len()).as_bytes());
+        bytes.extend_from_slice(value);
+    }
+    Digest::of(&bytes)
 }
 
 struct Line<'a> {

@@ -41,6 +41,13 @@ pub struct LayerRecord {
     pub opaque: bool,
 }
 
+impl LayerRecord {
+    /// Digest of the file `facts`, which says what the tree must look like.
+    pub(super) fn facts(&self) -> &Digest {
+        &self.facts
+    }
+}
+
 /// A tree that was unpacked into a staging directory, before its diff ID was compared.
 #[derive(Debug)]
 pub struct Tree {

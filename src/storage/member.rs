@@ -21,6 +21,11 @@ const PAX_BYTES_MAX: u64 = 1 << 20;
 /// Largest body of a GNU long name; the kernel takes 4096 bytes.
 const LONG_NAME_BYTES_MAX: u64 = 16 << 10;
 
+/// Where some fields of a POSIX header begin.
+const DEVICE_MAJOR_AT: usize = 329;
+const DEVICE_MINOR_AT: usize = 337;
+const PREFIX_AT: usize = 345;
+
 /// What a member is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberKind {
@@ -157,17 +162,18 @@ impl<R: Read> Members<R> {
         self.offset += unread;
         (self.content, self.padding) = (0, 0);
         let mut prefix = Prefix::default();
+        let mut global = false;
         loop {
             let at = self.offset;
             let block = self.block()?;
             if block.iter().all(|byte| *byte == 0) {
-                if prefix.is_empty() {
+                if prefix.is_empty() && !global {
                     return Ok(None);
                 }
                 bail!("the archive ends after a header that describes another member");
             }
             let header = tar::Header::from_byte_slice(&block);
-            check_sum(header).with_context(|| format!("reading the header at byte {at}"))?;
+            check_header(header).with_context(|| format!("reading the header at byte {at}"))?;
             let name = || {
                 let name = prefix.long_path.as_deref();
                 let name = name.or(prefix.pax.as_ref().and_then(|pax| pax.path.as_deref()));
@@ -181,9 +187,13 @@ impl<R: Read> Members<R> {
                     set_once(&mut prefix.pax, pax)?;
                     continue;
                 }
+                [b'g' | b'V'] if !prefix.is_empty() => {
+                    bail!("an extended header before one that is no member; readers disagree")
+                }
                 [b'g'] => {
                     let body = self.extension(header, PAX_BYTES_MAX)?;
                     pax::check_global(&body)?;
+                    global = true;
                     continue;
                 }
                 [b'L'] => {
@@ -224,6 +234,10 @@ impl<R: Read> Members<R> {
         let pax = prefix.pax.unwrap_or_default();
         let old = header.as_old();
         let path = prefix.long_path.or(pax.path);
+        let is_old_directory = old.linkflag == [0] && header.path_bytes().ends_with(b"/");
+        if is_old_directory && path.is_some() {
+            bail!("a directory of tar before POSIX with a long name; readers disagree");
+        }
         let path = path.unwrap_or_else(|| header.path_bytes().into_owned());
         let link = prefix.long_link.or(pax.link);
         let link = link.or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
@@ -249,10 +263,16 @@ impl<R: Read> Members<R> {
         };
         let kind = match kind {
             // How tar before POSIX wrote directories; every reader takes it so.
-            MemberKind::File if size == 0 && path.ends_with(b"/") => MemberKind::Directory,
-            MemberKind::File if path.ends_with(b"/") => bail!("a file with content ends in '/'"),
+            MemberKind::File if is_old_directory && size == 0 => MemberKind::Directory,
+            MemberKind::File if path.ends_with(b"/") => {
+                bail!("the name of a file ends in '/'; readers disagree whether it is a directory")
+            }
             kind => kind,
         };
+        let link = link.unwrap_or_default();
+        if kind == MemberKind::HardLink && link.is_empty() {
+            bail!("a hard link to nothing");
+        }
         if kind != MemberKind::File && size != 0 {
             bail!("field 'size' is {size}, but only files have content");
         }
@@ -261,7 +281,7 @@ impl<R: Read> Members<R> {
         Ok(Member {
             kind,
             path,
-            link: link.unwrap_or_default(),
+            link,
             size,
             mode: u32::try_from(number(&old.mode).context("field 'mode'")? & 0o7777)?,
             uid: owner(pax.uid, &old.uid).context("field 'uid'")?,
@@ -293,7 +313,11 @@ impl<R: Read> Members<R> {
         let mut body = vec![0; usize::try_from(padded)?];
         self.reader.read_exact(&mut body).map_err(end_is_an_error)?;
         self.offset += padded;
-        body.truncate(usize::try_from(size)?);
+        let rest = body.split_off(usize::try_from(size)?);
+        // Python's tarfile reads on to the end of the block.
+        if rest.iter().any(|byte| *byte != 0) {
+            bail!("an extended header goes on after its end; readers disagree");
+        }
         Ok(body)
     }
 }
@@ -374,6 +398,50 @@ fn member_kind(flag: u8) -> anyhow::Result<MemberKind> {
     }
 }
 
+/// Checks the fields that other readers take into account even where nothing depends on them here:
+/// Python's tarfile ends the archive at a header with a damaged number in it.
+fn check_header(header: &tar::Header) -> anyhow::Result<()> {
+    check_sum(header)?;
+    let old = header.as_old();
+    let device = |at: usize| header.as_bytes().get(at..at + 8).unwrap_or_default();
+    for (name, field) in [
+        ("mode", &old.mode[..]),
+        ("uid", &old.uid),
+        ("gid", &old.gid),
+        ("size", &old.size),
+        ("mtime", &old.mtime),
+        ("devmajor", device(DEVICE_MAJOR_AT)),
+        ("devminor", device(DEVICE_MINOR_AT)),
+    ] {
+        let checked = || -> anyhow::Result<()> {
+            let value = number(field)?;
+            // GNU tar takes no blanks for a number, except where it reads none.
+            if !name.starts_with("dev") && is_blank(field) {
+                bail!("it is blank");
+            }
+            if name.ends_with("id") {
+                pax::check_owner(value)?;
+            }
+            Ok(())
+        };
+        checked().with_context(|| format!("field '{name}'"))?;
+    }
+    let has_prefix = header
+        .as_bytes()
+        .get(PREFIX_AT)
+        .is_some_and(|byte| *byte != 0);
+    if has_prefix && header.as_ustar().is_none() {
+        bail!(
+            "field 'prefix' is set in a header that is not POSIX's; readers disagree on the name"
+        );
+    }
+    Ok(())
+}
+
+fn is_blank(field: &[u8]) -> bool {
+    field.iter().all(|byte| *byte == b' ')
+}
+
 fn check_sum(header: &tar::Header) -> anyhow::Result<()> {
     let field = &header.as_old().cksum;
     let blanks = field.len() as u64 * u64::from(b' ');
@@ -390,6 +458,10 @@ fn check_sum(header: &tar::Header) -> anyhow::Result<()> {
 /// A number in octal, or in base 256 when the first bit is set. Blank is 0.
 fn number(field: &[u8]) -> anyhow::Result<u64> {
     let wrong = || anyhow!("'{}' is not a number", field.escape_ascii());
+    // GNU tar skips a NUL before the digits, others take it for the end.
+    if field.first() == Some(&0) && field.iter().any(|byte| *byte != 0) {
+        return Err(wrong());
+    }
     match field.split_first() {
         Some((0x80, rest)) => rest.iter().try_fold(0_u64, |value, byte| {
             value
@@ -432,6 +504,9 @@ fn device(header: &tar::Header) -> anyhow::Result<(u32, u32)> {
     };
     let limited = |field: &[u8], bits: u32| -> anyhow::Result<u32> {
         let value = number(field)?;
+        if is_blank(field) {
+            bail!("it is blank");
+        }
         if value >> bits != 0 {
             bail!("{value} is out of range");
         }
@@ -477,6 +552,7 @@ mod tests {
             (b"0000648\0", None),
             (b"12 34  \0", None),
             (b"0x1f\0\0\0\0", None),
+            (b"\x000000644", None),
         ] {
             assert_eq!(number(field).ok(), expected, "T16 {}", field.escape_ascii());
         }

@@ -58,6 +58,46 @@ fn upper_dir(paths: &Paths, name: &ContainerName, upper: Upper) -> PathBuf {
     }
 }
 
+/// The directories of what a container writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writable {
+    /// The upper directory of its overlay.
+    pub diff: PathBuf,
+    /// overlayfs's own.
+    pub work: PathBuf,
+}
+
+/// Where a running container writes; none if its root is a directory of the host.
+///
+/// Only what is kept is there while it does not run, so the others tell by being there.
+pub fn of_running(paths: &Paths, name: &ContainerName) -> Option<Writable> {
+    [Upper::Memory, Upper::Ephemeral, Upper::Persistent]
+        .into_iter()
+        .map(|upper| writable(paths, name, upper))
+        .find(|writable| writable.diff.is_dir())
+}
+
+/// Where a container with `persist = true` writes, made if it has not run yet; `top` is the
+/// topmost layer.
+pub fn ensure_kept(
+    paths: &Paths,
+    name: &ContainerName,
+    top: Option<&PathBuf>,
+) -> anyhow::Result<Writable> {
+    let kept = writable(paths, name, Upper::Persistent);
+    sys::fs::ensure_dir(&kept.work, 0o700)?;
+    ensure_top(&kept.diff, top)?;
+    Ok(kept)
+}
+
+fn writable(paths: &Paths, name: &ContainerName, upper: Upper) -> Writable {
+    let dir = upper_dir(paths, name, upper);
+    Writable {
+        diff: dir.join("diff"),
+        work: dir.join("work"),
+    }
+}
+
 /// Mounts `layers`, lowest first, for the container `name`.
 pub fn mount(
     paths: &Paths,
@@ -73,8 +113,7 @@ pub fn mount(
         );
     }
     let target = paths.container_runtime(name).join("rootfs");
-    let dir = upper_dir(paths, name, upper);
-    let (diff, work) = (dir.join("diff"), dir.join("work"));
+    let Writable { diff, work } = writable(paths, name, upper);
     for path in [&target, &work] {
         sys::fs::ensure_dir(path, 0o700)?;
     }

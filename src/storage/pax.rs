@@ -33,13 +33,20 @@ pub struct Pax {
 /// How star(1), Go's archive/tar and libarchive spell an extended attribute.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 
+/// The keys that change what is listed of a member.
+const MEMBER_KEYS: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];
+
 /// Parses the body of an `x` header.
 pub fn parse_local(body: &[u8]) -> anyhow::Result<Pax> {
     let mut pax = Pax::default();
     for (key, value) in records(body)? {
-        // POSIX: an empty value takes back what an earlier header said; there is none here.
-        if value.is_empty() && !key.starts_with(XATTR_PREFIX) {
-            continue;
+        // POSIX: an empty value takes back what an earlier header said. Other readers take it for
+        // the value.
+        if value.is_empty() && MEMBER_KEYS.contains(&key) {
+            bail!(
+                "an extended header sets '{}' to nothing",
+                key.escape_ascii()
+            );
         }
         let text = || String::from_utf8_lossy(value).escape_debug().to_string();
         match key {
@@ -145,7 +152,7 @@ pub fn check_owner(id: u64) -> anyhow::Result<u32> {
 }
 
 /// The range of times that ext4 can store; what others would round is refused here.
-const TIME_RANGE: std::ops::RangeInclusive<i64> = -0x8000_0000..=0x3_7fff_ffff;
+pub(super) const TIME_RANGE: std::ops::RangeInclusive<i64> = -0x8000_0000..=0x3_7fff_ffff;
 
 /// A time that file systems can store.
 pub fn check_time(seconds: i64) -> anyhow::Result<i64> {
@@ -215,6 +222,7 @@ mod tests {
             b"13 mtime=NaN\n",
             b"16 mtime=1.2.3\n",
             b"22 GNU.sparse.major=1\n",
+            b"8 path=\n",
             b"path",
         ] {
             assert!(parse_local(bad).is_err(), "T15 {:?}", bad.escape_ascii());

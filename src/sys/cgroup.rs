@@ -153,8 +153,38 @@ impl Cgroup {
         self.wait_empty(deadline)
     }
 
-    /// Waits for `populated 0` in cgroup.events, whose changes the kernel announces by POLLPRI.
+    /// Waits for `populated 0` in cgroup.events.
     pub fn wait_empty(&self, deadline: Duration) -> Result<()> {
+        let what = ("kill", "processes are left");
+        self.wait_event("populated", |value| value != Some(1), (what, deadline))
+    }
+
+    /// Stops every process in the group and below where it is, until [`Cgroup::thaw`].
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when a process does not stop (uninterruptible sleep) until the deadline.
+    pub fn freeze(&self, deadline: Duration) -> Result<()> {
+        self.write("cgroup.freeze", "1")?;
+        let what = ("freeze", "processes do not stop");
+        self.wait_event("frozen", |value| value != Some(0), (what, deadline))
+    }
+
+    /// Lets the processes go on, unless a group above is frozen too; an absent group is success.
+    pub fn thaw(&self) -> Result<()> {
+        match self.write("cgroup.freeze", "0") {
+            Err(err) if !is_gone(&err) => Err(err),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits for a value in cgroup.events, whose changes the kernel announces by POLLPRI.
+    fn wait_event(
+        &self,
+        key: &str,
+        is_reached: impl Fn(Option<u64>) -> bool,
+        ((call, late), deadline): ((&str, &str), Duration),
+    ) -> Result<()> {
         let path = self.dir().join("cgroup.events");
         let end = Instant::now() + deadline;
         loop {
@@ -162,13 +192,13 @@ impl Cgroup {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
                 other => other.map_err(|err| Error::new(format!("open({path:?})"), err))?,
             };
-            if self.number("cgroup.events", "populated") != Some(1) {
+            if is_reached(self.number("cgroup.events", key)) {
                 return Ok(());
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                let err = io::Error::new(io::ErrorKind::TimedOut, "processes are left");
-                return Err(Error::new(format!("kill(cgroup {:?})", self.path), err));
+                let err = io::Error::new(io::ErrorKind::TimedOut, late);
+                return Err(Error::new(format!("{call}(cgroup {:?})", self.path), err));
             }
             // The event can fall between the read above and poll, so no wait is longer than this.
             let step = left.min(Duration::from_millis(100));

@@ -14,7 +14,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::held::Held;
 use super::{Error, Result};
+
+mod names;
+pub use names::Names;
 
 /// What an entry of a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,10 @@ pub struct Entry {
     pub device: (u32, u32),
     /// File system and inode.
     pub inode: (u64, u64),
+    /// Names that lead to the inode.
+    pub links: u64,
+    /// Time of last modification.
+    pub time: Time,
 }
 
 impl Entry {
@@ -60,7 +68,7 @@ impl Entry {
         self.kind == Kind::CharDevice && self.device == (0, 0)
     }
 
-    fn of(stat: &rustix::fs::Stat) -> Self {
+    pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File,
             FileType::Directory => Kind::Directory,
@@ -81,6 +89,11 @@ impl Entry {
                 rustix::fs::minor(stat.st_rdev),
             ),
             inode: (stat.st_dev, stat.st_ino),
+            links: stat.st_nlink,
+            time: Time {
+                seconds: stat.st_mtime,
+                nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            },
         }
     }
 }
@@ -95,7 +108,7 @@ pub struct Time {
 }
 
 impl Time {
-    fn stamps(self) -> Timestamps {
+    pub(super) fn stamps(self) -> Timestamps {
         let time = Timespec {
             tv_sec: self.seconds,
             tv_nsec: i64::from(self.nanoseconds),
@@ -122,6 +135,14 @@ impl Dir {
             .map_err(|err| Error::new(format!("open({path:?}, O_DIRECTORY)"), err))
     }
 
+    /// Opens the directory that `fd`, perhaps an `O_PATH` one, is.
+    pub fn reopen(fd: impl AsFd) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(fd, ".", flags, Mode::empty())
+            .map(Self::from)
+            .map_err(|err| Error::new("open(\".\", O_DIRECTORY)", err))
+    }
+
     /// Opens the directory `name` in this one; a link is an error.
     pub fn open_dir(&self, name: &OsStr) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -140,6 +161,11 @@ impl Dir {
         rustix::fs::openat(&self.fd, component(name)?, flags, Mode::empty())
             .map(File::from)
             .map_err(|err| failed("open", name, err))
+    }
+
+    /// Takes hold of whatever `name` is, without opening it; none when it is absent.
+    pub fn hold(&self, name: &OsStr) -> Result<Option<Held>> {
+        Held::open(self.fd.as_fd(), component(name)?)
     }
 
     /// What `name` is; none when it is absent.
@@ -247,24 +273,33 @@ impl Dir {
 
     /// The names in the directory, unsorted, without `.` and `..`.
     pub fn names(&self) -> Result<Vec<OsString>> {
-        let read = || -> std::result::Result<Vec<OsString>, Errno> {
-            let mut names = Vec::new();
-            for entry in rustix::fs::Dir::read_from(&self.fd)? {
-                let entry = entry?;
-                let name = entry.file_name().to_bytes();
-                if name != b"." && name != b".." {
-                    names.push(OsStr::from_bytes(name).to_owned());
-                }
-            }
-            Ok(names)
-        };
-        read().map_err(|err| Error::new("getdents()", err))
+        let mut names = Vec::new();
+        self.for_each_name(&mut |name| {
+            names.push(name.to_owned());
+            Ok(())
+        })?;
+        Ok(names)
     }
 
-    /// Removes a tree however deep it is, and whatever its modes are; absent is success.
+    /// Gives each name as it is read, unsorted, without `.` and `..`. Entries may be removed
+    /// meanwhile.
+    pub(super) fn for_each_name(&self, each: &mut dyn FnMut(&OsStr) -> Result<()>) -> Result<()> {
+        let failed = |err| Error::new("getdents()", err);
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                each(OsStr::from_bytes(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a tree however deep or wide it is, and whatever its modes are; absent is success.
     ///
     /// Directories are moved up to the top before they are emptied, so that neither the stack nor
-    /// the number of open files grows with the depth (hostile-inputs T14).
+    /// the number of open files grows with the depth, and names are not kept (hostile-inputs T14,
+    /// T21).
     pub fn remove_tree(&self, name: &OsStr) -> Result<()> {
         match self.entry(name)? {
             None => return Ok(()),
@@ -273,21 +308,17 @@ impl Dir {
         }
         let top = self.open_dir(name)?;
         let mut serial = 0_u64;
-        loop {
-            let mut found_dir = false;
-            for child in top.names()? {
-                match top.entry(&child)? {
-                    Some(entry) if entry.kind == Kind::Directory => {
-                        found_dir = true;
-                        top.flatten(&child, &mut serial)?;
-                    }
-                    Some(_) => top.remove(&child)?,
-                    None => {}
+        let mut found_dir = true;
+        while found_dir {
+            found_dir = false;
+            top.for_each_name(&mut |child| match top.entry(child)? {
+                Some(entry) if entry.kind == Kind::Directory => {
+                    found_dir = true;
+                    top.flatten(child, &mut serial)
                 }
-            }
-            if !found_dir {
-                break;
-            }
+                Some(_) => top.remove(child),
+                None => Ok(()),
+            })?;
         }
         drop(top);
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)
@@ -297,22 +328,30 @@ impl Dir {
     /// Empties the directory `name`: files go, directories move up into this one.
     fn flatten(&self, name: &OsStr, serial: &mut u64) -> Result<()> {
         let dir = self.open_dir(name)?;
-        for child in dir.names()? {
-            match dir.entry(&child)? {
-                Some(entry) if entry.kind == Kind::Directory => loop {
-                    *serial += 1;
-                    let moved = OsString::from(format!(".wharf-removed-{serial}"));
-                    if self.entry(&moved)?.is_none() {
-                        dir.rename(&child, self, &moved)?;
-                        break;
-                    }
-                },
-                Some(_) => dir.remove(&child)?,
-                None => {}
-            }
-        }
+        dir.for_each_name(&mut |child| match dir.entry(child)? {
+            Some(entry) if entry.kind == Kind::Directory => loop {
+                *serial += 1;
+                let moved = OsString::from(format!(".wharf-removed-{serial}"));
+                if self.entry(&moved)?.is_none() {
+                    return dir.rename(child, self, &moved);
+                }
+            },
+            Some(_) => dir.remove(child),
+            None => Ok(()),
+        })?;
         rustix::fs::unlinkat(&self.fd, component(name)?, AtFlags::REMOVEDIR)
             .map_err(|err| failed("rmdir", name, err))
+    }
+
+    /// Takes the kernel's lock on the directory unless somebody has it. It is held until the
+    /// directory is closed.
+    pub fn try_lock(&self) -> Result<bool> {
+        use rustix::fs::{FlockOperation, flock};
+        match flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(err) => Err(Error::new("flock()", err)),
+        }
     }
 
     /// Flushes the file system that holds the directory.
@@ -425,7 +464,7 @@ pub fn xattr_names(fd: impl AsFd) -> Result<Vec<OsString>> {
     Ok(names)
 }
 
-fn component(name: &OsStr) -> Result<&OsStr> {
+pub(super) fn component(name: &OsStr) -> Result<&OsStr> {
     let bytes = name.as_bytes();
     if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') {
         return Err(failed("open", name, Errno::INVAL));
@@ -433,7 +472,7 @@ fn component(name: &OsStr) -> Result<&OsStr> {
     Ok(name)
 }
 
-fn failed(call: &str, name: &OsStr, err: Errno) -> Error {
+pub(super) fn failed(call: &str, name: &OsStr, err: Errno) -> Error {
     Error::new(
         format!("{call}({:?})", PathBuf::from(name)),
         io::Error::from(err),

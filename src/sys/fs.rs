@@ -11,6 +11,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dir::Dir;
 use super::{Error, Result};
 
 /// Largest text file read whole, such as a definition or a record: 16 MiB.
@@ -173,16 +177,31 @@ pub fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes the directory `path` if it is empty, and then those above it below `top`; absent is
+/// success.
+pub fn remove_empty_dirs(path: &Path, top: &Path) -> Result<()> {
+    let below = |path: &&Path| path.starts_with(top) && *path != top;
+    for dir in path.ancestors().take_while(below) {
+        match fs::remove_dir(dir) {
+            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::new(call("rmdir", dir), err));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// The names in a directory, sorted; an absent directory has none.
 pub fn list_dir(path: &Path) -> Result<Vec<OsString>> {
-    let entries = match fs::read_dir(path) {
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+    // Not std's, which panics when close(2) fails on a broken disk (hostile-inputs S2).
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
         other => other.map_err(|err| Error::new(call("opendir", path), err))?,
     };
-    let mut names = entries
-        .map(|entry| entry.map(|e| e.file_name()))
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(|err| Error::new(call("readdir", path), err))?;
+    let mut names = Dir::from(dir).names()?;
     names.sort();
     Ok(names)
 }
@@ -198,7 +217,7 @@ pub struct Fifo {
 
 /// Makes a FIFO that only its owner can open, and opens both ends.
 pub fn make_fifo(path: &Path) -> Result<Fifo> {
-    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    let mode = Mode::RUSR | Mode::WUSR;
     rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)
         .map_err(|err| Error::new(call("mkfifo", path), err))?;
     // The read end first: a write end cannot be opened without waiting until there is one.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mounts and mount namespaces.
 
+pub mod detached;
+
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -73,54 +74,75 @@ fn mount_point(path: &Path) -> Result<PathBuf> {
     Ok(point)
 }
 
+/// What is on top of an overlay's layers.
+#[derive(Debug, Clone, Copy)]
+pub enum Upper<'a> {
+    /// What is written goes to `diff`; `work` is overlayfs's own.
+    Writable {
+        /// The upper directory.
+        diff: &'a Path,
+        /// A directory on the same file system.
+        work: &'a Path,
+    },
+    /// An upper directory is one more layer: nothing can be written.
+    Layer(&'a Path),
+    /// Nothing, and nothing can be written; there must be two layers at least.
+    Nothing,
+}
+
 /// Mounts an overlay of `layers`, lowest first, on `target`, with `upper` and `work` on top.
 pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    let diff = upper;
+    overlay_with(layers, &Upper::Writable { diff, work }, target)
+}
+
+/// Mounts an overlay of `layers`, lowest first and at least two, on `target`, read-only.
+pub fn overlay_read_only(layers: &[PathBuf], target: &Path) -> Result<()> {
+    overlay_with(layers, &Upper::Nothing, target)
+}
+
+fn overlay_with(layers: &[PathBuf], upper: &Upper<'_>, target: &Path) -> Result<()> {
+    let open = |path: &Path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|err| Error::new(format!("open({:?})", path.display()), err))
+    };
+    let top = match upper {
+        Upper::Layer(diff) => Some(*diff),
+        Upper::Writable { .. } | Upper::Nothing => None,
+    };
     let opened = layers
         .iter()
-        .map(|layer| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            rustix::fs::open(layer, flags, Mode::empty())
-                .map_err(|err| Error::new(format!("open({:?})", layer.display()), err))
-        })
+        .map(PathBuf::as_path)
+        .chain(top)
+        .map(open)
         .collect::<Result<Vec<_>>>()?;
-    // Layer paths are long and one page of options is all there is, so layers go by descriptor.
-    let lower: Vec<String> = opened
-        .iter()
-        .rev()
-        .map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .collect();
-    let mut options = format!("lowerdir={},upperdir=", lower.join(":")).into_bytes();
-    options.extend(escape_option(upper));
-    options.extend(b",workdir=");
-    options.extend(escape_option(work));
+    // Paths are long and one page of options is all there is, so all go by descriptor.
+    let by_descriptor = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let lower: Vec<String> = opened.iter().rev().map(by_descriptor).collect();
+    let mut options = format!("lowerdir={}", lower.join(":"));
+    let written = match upper {
+        Upper::Writable { diff, work } => Some((open(diff)?, open(work)?)),
+        Upper::Layer(_) | Upper::Nothing => None,
+    };
+    let flags = match &written {
+        Some((diff, work)) => {
+            let (diff, work) = (by_descriptor(diff), by_descriptor(work));
+            options.push_str(&format!(",upperdir={diff},workdir={work}"));
+            MountFlags::NODEV
+        }
+        None => MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID,
+    };
     // What an image says about redirects must not reach out of its layers (hostile-inputs T9).
-    options.extend(b",redirect_dir=nofollow,metacopy=off,index=off");
+    options.push_str(",redirect_dir=nofollow,metacopy=off,index=off");
     let call = format!(
         "mount(\"overlay\", {:?}, {} layers)",
         target.display(),
         layers.len()
     );
     let options = CString::new(options).map_err(|err| Error::new(&call, err))?;
-    rustix::mount::mount(
-        "overlay",
-        target,
-        "overlay",
-        MountFlags::NODEV,
-        options.as_c_str(),
-    )
-    .map_err(|err| Error::new(call, err))
-}
-
-/// Escapes what separates overlay options and directories.
-fn escape_option(path: &Path) -> Vec<u8> {
-    path.as_os_str()
-        .as_bytes()
-        .iter()
-        .flat_map(|&byte| match byte {
-            b',' | b':' | b'\\' => vec![b'\\', byte],
-            _ => vec![byte],
-        })
-        .collect()
+    rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
+        .map_err(|err| Error::new(call, err))
 }
 
 /// Binds `source` and what is mounted below it on `target`.
@@ -147,6 +169,12 @@ pub fn detach(target: &Path) -> Result<()> {
         Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
         Err(err) => Err(Error::new(format!("umount2({:?})", target.display()), err)),
     }
+}
+
+/// Unmounts what is mounted on `target`; an error while somebody works in it.
+pub fn unmount(target: &Path) -> Result<()> {
+    rustix::mount::unmount(target, UnmountFlags::NOFOLLOW)
+        .map_err(|err| Error::new(format!("umount2({:?})", target.display()), err))
 }
 
 /// Flushes the file system that holds `path` (syncfs(2)).

@@ -36,12 +36,6 @@ pub enum State<'a> {
     MainPid(Pid),
     /// `EXTEND_TIMEOUT_USEC=`: the present job may take so much longer, counted from now.
     ExtendTimeout(Duration),
-    /// `ERRNO=`: why the service fails, as the kernel numbers it.
-    Errno(i32),
-    /// `EXIT_STATUS=`: the exit status the service fails with (read by systemd 254 and later).
-    ExitStatus(u8),
-    /// `STOPPING=1`: the service is ending by itself.
-    Stopping,
 }
 
 impl State<'_> {
@@ -52,9 +46,6 @@ impl State<'_> {
             State::Status(text) => format!("STATUS={}\n", one_line(text).replace('\\', r"\\")),
             State::MainPid(pid) => format!("MAINPID={pid}\n"),
             State::ExtendTimeout(by) => format!("EXTEND_TIMEOUT_USEC={}\n", by.as_micros()),
-            State::Errno(errno) => format!("ERRNO={errno}\n"),
-            State::ExitStatus(status) => format!("EXIT_STATUS={status}\n"),
-            State::Stopping => "STOPPING=1\n".to_owned(),
         }
     }
 }
@@ -121,11 +112,6 @@ impl Notifier {
     /// `STATUS=text`.
     pub fn status(&self, text: &str) -> anyhow::Result<()> {
         self.send(&[State::Status(text)])
-    }
-
-    /// `READY=1`.
-    pub fn ready(&self) -> anyhow::Result<()> {
-        self.send(&[State::Ready])
     }
 
     /// `MAINPID=pid`. Follow it by [`Self::barrier`] before anything that may end this process or
@@ -231,16 +217,12 @@ mod tests {
         let states = [
             State::MainPid(Pid::from_raw(42).unwrap()),
             State::ExtendTimeout(Duration::from_millis(1500)),
-            State::Errno(2),
-            State::ExitStatus(125),
-            State::Stopping,
             State::Ready,
         ];
         notifier.send(&states).unwrap();
         assert_eq!(
             received(&socket),
-            "MAINPID=42\nEXTEND_TIMEOUT_USEC=1500000\nERRNO=2\nEXIT_STATUS=125\nSTOPPING=1\n\
-             READY=1\n"
+            "MAINPID=42\nEXTEND_TIMEOUT_USEC=1500000\nREADY=1\n"
         );
     }
 
@@ -292,7 +274,7 @@ mod tests {
         let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
         let socket = UnixDatagram::bind_addr(&address).unwrap();
         let notifier = Notifier::open(&format!("@{name}")).unwrap();
-        notifier.ready().unwrap();
+        notifier.send(&[State::Ready]).unwrap();
         assert_eq!(received(&socket), "READY=1\n");
     }
 }

@@ -14,6 +14,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -202,6 +203,8 @@ impl Rig {
         std::fs::create_dir(canary.join("sub")).unwrap();
         put(&canary.join("s"), b"secret");
         put(&canary.join("sub/t"), b"other");
+        let secret = std::fs::File::open(canary.join("s")).unwrap();
+        wharf::sys::dir::set_xattr(&secret, "user.canary".as_ref(), b"1").unwrap();
         std::fs::set_permissions(&canary, PermissionsExt::from_mode(0o750)).unwrap();
         let paths = Paths::system(&dir.path().join("root"));
         Self {
@@ -298,15 +301,30 @@ pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
             format!("{:x}", m.rdev())
         };
         let line = format!(
-            "{:o} {}:{} {}.{} {} {content}",
+            "{:o} {}:{} {}.{} {} {content} {:?}",
             m.mode(),
             m.uid(),
             m.gid(),
             m.mtime(),
             m.mtime_nsec(),
-            m.nlink()
+            m.nlink(),
+            xattrs(&path, &m)
         );
         found.insert(path, line);
     }
     found
+}
+
+/// Attributes of a file or a directory; opening anything else could block.
+fn xattrs(path: &Path, metadata: &std::fs::Metadata) -> Vec<(OsString, Vec<u8>)> {
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Vec::new();
+    }
+    let file = std::fs::File::open(path).unwrap();
+    let value = |name: &OsString| wharf::sys::dir::xattr(&file, name).unwrap().unwrap();
+    let names = wharf::sys::dir::xattr_names(&file).unwrap();
+    names
+        .into_iter()
+        .map(|name| (name.clone(), value(&name)))
+        .collect()
 }

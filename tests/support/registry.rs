@@ -142,6 +142,8 @@ pub struct Reply {
     delay: Duration,
     /// Bytes at a time, with a pause in between.
     drip: Option<(usize, Duration)>,
+    /// The same below TLS: a record comes in pieces.
+    drip_below: Option<(usize, Duration)>,
     /// The connection ends after this many bytes of the body.
     cut: Option<usize>,
     /// What `Content-Length` says; the body's length unless set.
@@ -209,6 +211,11 @@ impl Reply {
         self
     }
 
+    pub fn drip_below_tls(mut self, bytes: usize, pause: Duration) -> Self {
+        self.drip_below = Some((bytes, pause));
+        self
+    }
+
     pub fn cut(mut self, after: usize) -> Self {
         self.cut = Some(after);
         self
@@ -245,14 +252,14 @@ impl Reply {
     }
 
     /// Writes the reply; false when the connection is to end.
-    fn write(&self, to: &mut dyn Write, is_head: bool) -> io::Result<bool> {
+    fn write(&self, to: &mut dyn Write, method: &str) -> io::Result<bool> {
         pause(self.delay);
         if let Some(raw) = &self.raw {
             self.send(to, raw)?;
             return Ok(false);
         }
         let mut bytes = self.head();
-        if is_head {
+        if method == "HEAD" {
             to.write_all(&bytes)?;
             return Ok(true);
         }
@@ -365,6 +372,7 @@ impl Bound {
                 let connection = Connection {
                     seen: Arc::clone(&seen),
                     script: Arc::clone(&script),
+                    slow: Arc::default(),
                 };
                 let tls = self.tls.clone();
                 thread::spawn(move || connection.run(stream, tls));
@@ -381,6 +389,15 @@ impl Server {
 
     pub fn seen(&self) -> MutexGuard<'_, Vec<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The requests for something, without those that find out whether the server speaks TLS.
+    pub fn asked(&self) -> Vec<Seen> {
+        let seen = self.seen();
+        seen.iter()
+            .filter(|seen| seen.path != "/v2/")
+            .cloned()
+            .collect()
     }
 
     /// How many requests had this method and a path that ends so.
@@ -401,10 +418,41 @@ impl Drop for Server {
 struct Connection {
     seen: Arc<Mutex<Vec<Seen>>>,
     script: Arc<Script>,
+    /// How slowly the socket writes from now on.
+    slow: Arc<Mutex<Option<(usize, Duration)>>>,
+}
+
+/// A socket that can be slow.
+struct Socket {
+    stream: TcpStream,
+    slow: Arc<Mutex<Option<(usize, Duration)>>>,
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let slow = *self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((size, wait)) = slow else {
+            return self.stream.write(buffer);
+        };
+        pause(wait);
+        self.stream.write(buffer.get(..size).unwrap_or(buffer))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 impl Connection {
-    fn run(&self, mut stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>) {
+    fn run(&self, stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>) {
+        let slow = Arc::clone(&self.slow);
+        let mut stream = Socket { stream, slow };
         // Errors are the client's going away.
         match tls {
             None => drop(self.serve(&mut stream)),
@@ -440,7 +488,8 @@ impl Connection {
                 seen.push(request.clone());
             }
             let reply = (self.script)(&request);
-            if !reply.write(reader.get_mut(), request.method == "HEAD")? {
+            *self.slow.lock().unwrap_or_else(PoisonError::into_inner) = reply.drip_below;
+            if !reply.write(reader.get_mut(), &request.method)? {
                 return Ok(());
             }
         }

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::{Out, escape};
 use crate::definition::{PullPolicy, image};
-use crate::engine::images;
+use crate::engine::{gc, images};
 use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome};
@@ -76,7 +76,8 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         return Ok(ExitStatus::Success);
     }
     let store = Store::open(paths)?;
-    let client = Client::new(paths, &Settings::load(paths)?)?;
+    let settings = Settings::load(paths)?;
+    let client = Client::new(paths, &settings)?;
     let options = Options {
         policy: args.policy.into(),
         platform: args.platform.clone(),
@@ -93,6 +94,11 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             Detail::Lines
         });
         let pulled = pull::pull(&store, &client, image, &options, &|event| {
+            if let Event::Plan { bytes, .. } = event
+                && let Some(said) = gc::make_room_for_pull(paths, &settings, &store, bytes)
+            {
+                progress.line(&said);
+            }
             progress.show(event);
         });
         progress.clear();

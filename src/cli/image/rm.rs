@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image rm`: remove names, and content that nothing refers to any more.
 
+use serde::Serialize;
+
 use crate::cli::exit::ExitStatus;
-use crate::cli::terminal::Out;
-use crate::image::Reference;
+use crate::cli::output::SCHEMA;
+use crate::cli::terminal::{Out, escape};
+use crate::engine::gc;
+use crate::image::remove;
+use crate::image::size::Stored;
 use crate::image::store::Store;
 use crate::paths::Paths;
 
@@ -13,21 +18,41 @@ pub(super) struct Args {
     /// References, or ids to remove all names of an image
     #[arg(value_name = "REF", required = true)]
     images: Vec<String>,
+    /// An image that is not there is no error; one that a container runs is refused all the same
+    #[arg(short, long)]
+    force: bool,
+    /// Print what was removed as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    /// Names, or digests of images without one.
+    removed: Vec<String>,
+    freed_bytes: u64,
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let store = Store::open(paths)?;
-    let in_use = super::in_use(paths)?;
+    let before = Stored::load(&store)?;
+    let in_use = gc::used(paths)?;
     let writer = store.write()?;
     let mut out = Out::stdout();
+    let mut removed = Vec::new();
     let mut first = None;
     for image in &args.images {
-        match writer.remove(image, &in_use) {
-            Ok(removed) => {
-                for record in removed {
-                    let name = record.reference.as_ref().map(Reference::familiar);
-                    let name = name.unwrap_or_else(|| record.digest.to_string());
-                    out.line(&format!("removed {name}"))?;
+        if args.force && remove::is_absent(&store, image) {
+            continue;
+        }
+        match remove::remove(&writer, image, &in_use) {
+            Ok(names) => {
+                for name in names {
+                    if !args.json {
+                        out.line(&escape(&format!("removed {name}")))?;
+                    }
+                    removed.push(name);
                 }
             }
             // The others are removed all the same; content goes below.
@@ -35,6 +60,15 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         }
     }
     writer.collect()?;
+    super::note_hindrance(&store);
+    if args.json {
+        let report = Report {
+            schema: SCHEMA,
+            removed,
+            freed_bytes: before.freed(&Stored::load(&store)?),
+        };
+        out.line(&serde_json::to_string_pretty(&report)?)?;
+    }
     out.flush()?;
     first.map_or(Ok(ExitStatus::Success), Err)
 }

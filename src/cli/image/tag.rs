@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image tag`: another name for an image.
 
-use crate::cli::exit::ExitStatus;
-use crate::image::Reference;
+use serde::Serialize;
+
+use crate::cli::exit::{Exit, ExitStatus};
+use crate::cli::output::SCHEMA;
+use crate::cli::terminal::Out;
 use crate::image::store::Store;
+use crate::image::{Digest, Reference};
 use crate::paths::Paths;
 
 /// Give an image another name
@@ -14,12 +18,35 @@ pub(super) struct Args {
     /// The new name; an image that has it keeps its content, under no name
     #[arg(value_name = "REF")]
     name: Reference,
+    /// Print the name and the image as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Tagged<'a> {
+    schema: u32,
+    reference: &'a Reference,
+    digest: Digest,
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+    if args.name.digest().is_some() {
+        return Err(Exit::usage("a new name has no digest; leave out '@sha256:…'").into());
+    }
     let store = Store::open(paths)?;
     let writer = store.write()?;
     let (_, digest) = store.find(&args.image)?;
     writer.set_reference(&args.name, &digest)?;
+    if args.json {
+        let tagged = Tagged {
+            schema: SCHEMA,
+            reference: &args.name,
+            digest,
+        };
+        let mut out = Out::stdout();
+        out.line(&serde_json::to_string_pretty(&tagged)?)?;
+        out.flush()?;
+    }
     Ok(ExitStatus::Success)
 }

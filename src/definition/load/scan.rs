@@ -263,6 +263,34 @@ impl Catalogue {
     }
 }
 
+/// The files that make up one configuration file of ours, in merge order: `name` itself in the
+/// directory of the highest priority that has it, then the drop-ins of `name.d/`, by file name.
+///
+/// # Errors
+///
+/// A directory of drop-ins cannot be listed.
+pub fn configuration_files(dirs: &[PathBuf], name: &str) -> Result<Vec<PathBuf>, Problem> {
+    let base = dirs.iter().rev().find_map(|dir| {
+        let path = dir.join(name);
+        let metadata = path.symlink_metadata().ok()?;
+        Some(classify(path, Kind::of(metadata.file_type())))
+    });
+    let mut catalogue = Catalogue::default();
+    for dir in dirs {
+        catalogue.add_drop_in_dir(EVERY_CONTAINER, &dir.join(format!("{name}.d")));
+    }
+    if let Some(problem) = catalogue.everywhere.into_iter().next() {
+        return Err(problem);
+    }
+    let drop_ins = catalogue.drop_ins.into_values().flatten();
+    let files = base.into_iter().chain(drop_ins.map(|(_, file)| file));
+    let to_read = |file| match file {
+        File::Regular(path) => Some(path),
+        File::Mask(_) => None,
+    };
+    Ok(files.filter_map(to_read).collect())
+}
+
 /// The stems a container's files can have, the more general first.
 fn stems(name: &ContainerName) -> Vec<String> {
     let own = name.as_str().to_owned();

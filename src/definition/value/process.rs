@@ -18,7 +18,7 @@ const REAL_TIME_MAX: i32 = 30;
 impl FromStr for Signal {
     type Err = String;
 
-    /// A name with or without `SIG`, in either case, a number, or `SIGRTMIN+N`.
+    /// A name with or without `SIG`, in either case, a number, `SIGRTMIN+N` or `SIGRTMAX-N`.
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
             format!(
@@ -35,14 +35,28 @@ impl FromStr for Signal {
         }
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-        if let Some(offset) = name.strip_prefix("RTMIN") {
-            let offset = match offset.strip_prefix('+') {
+        let from_lowest = name
+            .strip_prefix("RTMIN")
+            .map(|rest| (SIGRTMIN, '+', 1, rest));
+        let from_highest = || {
+            Some((
+                SIGRTMIN + REAL_TIME_MAX,
+                '-',
+                -1,
+                name.strip_prefix("RTMAX")?,
+            ))
+        };
+        if let Some((base, sign, direction, rest)) = from_lowest.or_else(from_highest) {
+            let offset = match rest.strip_prefix(sign) {
                 Some(digits) => parse_digits(digits).ok_or_else(bad)?,
-                None if offset.is_empty() => 0,
+                None if rest.is_empty() => 0,
                 None => return Err(bad()),
             };
             let offset = i32::try_from(offset).map_err(|_| bad())?;
-            return Self::from_number(SIGRTMIN.saturating_add(offset)).ok_or_else(bad);
+            if offset > REAL_TIME_MAX {
+                return Err(bad());
+            }
+            return Self::from_number(base + direction * offset).ok_or_else(bad);
         }
         let known = nix::sys::signal::Signal::from_str(&format!("SIG{name}"));
         known
@@ -295,6 +309,8 @@ mod tests {
             ("SIGRTMIN+3", "SIGRTMIN+3", 37),
             ("RTMIN", "SIGRTMIN", 34),
             ("64", "SIGRTMIN+30", 64),
+            ("RTMAX", "SIGRTMIN+30", 64),
+            ("SIGRTMAX-1", "SIGRTMIN+29", 63),
         ] {
             let signal: Signal = text.parse().unwrap();
             assert_eq!(
@@ -313,6 +329,8 @@ mod tests {
             "SIGSIGTERM",
             "SIGRTMIN+31",
             "SIGRTMIN-1",
+            "SIGRTMAX-31",
+            "SIGRTMAX+1",
             "SIGRTMIN+",
             "015",
             "SIGRTMIN+99999999999999999999",

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `wharf commit`: make an image of a container as it is now.
+
+use serde::Serialize;
+
+use super::exit::{Exit, ExitStatus};
+use super::terminal::Out;
+use super::{Context, jobs, output};
+use crate::engine::Engine;
+use crate::engine::commit::{self, Options, Pause};
+use crate::image::instruction::Instruction;
+use crate::image::{Digest, Reference};
+use crate::name::ContainerName;
+
+const EXAMPLES: &str = "\
+Examples:
+  wharf commit web localhost/web:today
+  wharf commit --change 'CMD [\"nginx\"]' --change 'ENV A=b C=d' web localhost/web:new";
+
+/// Make an image of a container: its image, and a layer of what it has written
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The container
+    #[arg(value_name = "NAME")]
+    name: ContainerName,
+    /// The new image's name; without one it is kept under its digest
+    #[arg(value_name = "REF")]
+    reference: Option<Reference>,
+    /// Change the image's config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or
+    /// WORKDIR as in a Containerfile
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<Instruction>,
+    /// Who made the image
+    #[arg(short, long, value_name = "TEXT")]
+    author: Option<String>,
+    /// A word on the new layer
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Freeze the container while its files are copied
+    #[arg(short, long, value_name = "BOOL", default_value_t = true)]
+    #[arg(action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(require_equals = true)]
+    pause: bool,
+    /// Print JSON, see wharf(1)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    reference: Option<Reference>,
+    digest: Digest,
+    id: Digest,
+    diff_id: Digest,
+    layer: Digest,
+    layer_size: u64,
+    warnings: Vec<String>,
+}
+
+/// Makes it.
+pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    if args
+        .reference
+        .as_ref()
+        .is_some_and(|r| r.digest().is_some())
+    {
+        return Err(Exit::usage("a name with a digest cannot be given to a new image").into());
+    }
+    let options = Options {
+        reference: args.reference.clone(),
+        instructions: args.change.clone(),
+        author: args.author.clone(),
+        message: args.message.clone(),
+        pause: match args.pause {
+            true => Pause::Freeze,
+            false => Pause::GoOn,
+        },
+    };
+    let engine = Engine::new(context.paths.clone());
+    let committed = commit::commit(&engine, &args.name, &options)?;
+    jobs::warn(&committed.warnings);
+    let mut out = Out::stdout();
+    match &args.reference {
+        _ if args.json => {
+            let report = Report {
+                schema: output::SCHEMA,
+                reference: args.reference.clone(),
+                digest: committed.digest,
+                id: committed.id,
+                diff_id: committed.diff_id,
+                layer: committed.layer.digest,
+                layer_size: committed.layer.size,
+                warnings: committed.warnings.texts,
+            };
+            out.line(&serde_json::to_string_pretty(&report)?)?;
+        }
+        Some(reference) => out.line(&format!("committed {}", reference.familiar()))?,
+        None => out.line(&format!("committed {}", committed.digest))?,
+    }
+    out.flush()?;
+    Ok(ExitStatus::Success)
+}

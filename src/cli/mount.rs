@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `wharf mount`: a container's file system as a directory to look at.
+
+use serde::Serialize;
+
+use super::exit::ExitStatus;
+use super::terminal::{Cell, Colour, Out, Table};
+use super::{Context, jobs, output};
+use crate::engine::{Engine, mounted};
+use crate::name::ContainerName;
+
+/// Mount the file system of containers read-only and print where, or list what is mounted
+///
+/// It is unmounted when the container starts, ends or is removed. Links in it lead to files of the
+/// host: 'wharf cp' follows them as the container does.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Names of containers; without one, print the list
+    #[arg(value_name = "NAME")]
+    names: Vec<ContainerName>,
+    /// Print JSON, see wharf(1)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct List {
+    schema: u32,
+    mounts: Vec<Mounted>,
+}
+
+#[derive(Serialize)]
+struct Mounted {
+    name: ContainerName,
+    path: String,
+}
+
+/// Mounts them, or lists.
+pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let engine = Engine::new(context.paths.clone());
+    let mut mounts = Vec::new();
+    let mut add = |name: ContainerName| {
+        let path = mounted::target(&engine.paths, &name).display().to_string();
+        mounts.push(Mounted { name, path });
+    };
+    let mut status = ExitStatus::Success;
+    if args.names.is_empty() {
+        mounted::mounted(&engine.paths)?.into_iter().for_each(add);
+    } else {
+        status = jobs::each(context, &args.names, |name| {
+            mounted::mount(&engine, name)?;
+            add(name.clone());
+            Ok(())
+        });
+    }
+    let mut out = Out::stdout();
+    if args.json {
+        let schema = output::SCHEMA;
+        out.line(&serde_json::to_string_pretty(&List { schema, mounts })?)?;
+    } else if args.names.is_empty() {
+        let mut table = Table::new(&["NAME", "PATH"]);
+        for mount in &mounts {
+            table.push(vec![
+                Cell::new(mount.name.as_str(), Colour::Plain),
+                Cell::new(&mount.path, Colour::Plain),
+            ]);
+        }
+        out.table(&table)?;
+    } else {
+        for mount in &mounts {
+            out.line(&mount.path)?;
+        }
+    }
+    out.flush()?;
+    Ok(status)
+}
