@@ -24,6 +24,7 @@ pub mod cycle;
 mod directive;
 mod fragment;
 pub mod graph;
+pub mod image;
 pub mod keys;
 pub mod load;
 pub mod merge;

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::definition::image::{ImageDefinition, ImageError};
 use crate::definition::load::scan::Catalogue;
 use crate::definition::load::{self, LoadError};
-use crate::definition::{Definition, cycle};
+use crate::definition::{self, Definition, cycle};
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
 use crate::paths::{DROP_IN, Paths, Scope};
@@ -19,6 +20,7 @@ use crate::sys;
 use crate::unitfile::{Section, Unit, Value};
 
 pub mod container;
+mod image;
 
 /// The directories a generator is given (systemd.generator(7)).
 #[derive(Debug, Clone)]
@@ -106,7 +108,27 @@ pub fn run(paths: &Paths, dirs: &OutputDirs) -> Summary {
         (Severity::Warning, text)
     });
     summary.messages.extend(strays);
+    summary.messages.extend(write_images(paths, dirs));
     summary
+}
+
+/// Writes drop-ins and links for every `images/NAME.toml`.
+fn write_images(paths: &Paths, dirs: &OutputDirs) -> Vec<(Severity, String)> {
+    let (names, strays) = definition::image::names(paths);
+    let mut writer = Writer {
+        scope: paths.scope(),
+        dirs,
+        link_dirs: BTreeSet::new(),
+        messages: Vec::new(),
+    };
+    for name in names {
+        writer.image(&name, definition::image::load(paths, &name));
+    }
+    for problem in strays {
+        let text = format!("{problem}, ignoring");
+        writer.messages.push((Severity::Warning, text));
+    }
+    writer.messages
 }
 
 /// Writes drop-ins and links for `loaded` into `dirs`.
@@ -219,6 +241,50 @@ impl Writer<'_> {
         }
     }
 
+    fn image(&mut self, name: &ContainerName, loaded: Result<ImageDefinition, ImageError>) {
+        let unit = definition::image::unit_of(name);
+        let dir = format!("{unit}.d");
+        let broken = |source: Option<&Path>, problem: &str| {
+            let text = format!("image '{name}' cannot be pulled: {problem}");
+            let drop_in = container::render_broken(source, problem).ok();
+            (drop_in, (Severity::Error, text))
+        };
+        let (drop_in, message) = match loaded {
+            // Masked, or it went away meanwhile.
+            Err(ImageError::Undefined(_)) => return,
+            Err(ImageError::Invalid(_, problem)) => {
+                broken(Some(&problem.file), &problem.to_string())
+            }
+            Ok(definition) => match image::render(&definition) {
+                Ok(drop_in) => {
+                    self.file(&dir, DROP_IN, &drop_in.render());
+                    return self.image_links(&definition, &unit);
+                }
+                Err(err) => {
+                    let source = definition.sources.first().map(PathBuf::as_path);
+                    broken(source, &err.to_string())
+                }
+            },
+        };
+        self.messages.push(message);
+        if let Some(drop_in) = drop_in {
+            self.file(&dir, DROP_IN, &drop_in.render());
+        }
+    }
+
+    fn image_links(&mut self, definition: &ImageDefinition, unit: &str) {
+        let (dir, default_target) = match self.scope {
+            Scope::System => ("system", "multi-user.target"),
+            Scope::User => ("user", "default.target"),
+        };
+        let template = image::template(dir);
+        let enabled = definition.enabled.then(|| default_target.to_owned());
+        let wanted = definition.wanted_by.iter().map(UnitName::to_string);
+        for target in enabled.into_iter().chain(wanted) {
+            self.link(unit, &format!("{target}.wants"), &template);
+        }
+    }
+
     fn broken(&mut self, name: &ContainerName, source: Option<&Path>, problem: &str) {
         self.messages.push((
             Severity::Error,
@@ -253,7 +319,7 @@ impl Writer<'_> {
             }
         }
         for dir in dirs {
-            self.link(name, &dir, template);
+            self.link(name.unit().as_str(), &dir, template);
         }
     }
 
@@ -288,7 +354,7 @@ impl Writer<'_> {
         }
     }
 
-    fn link(&mut self, name: &ContainerName, dir: &str, template: &str) {
+    fn link(&mut self, unit: &str, dir: &str, template: &str) {
         let path = self.dirs.normal.join(dir);
         // A thousand containers are wanted by one target: its directory is made once.
         let made = if self.link_dirs.insert(dir.to_owned()) {
@@ -296,9 +362,8 @@ impl Writer<'_> {
         } else {
             Ok(())
         };
-        let linked = made.and_then(|()| {
-            sys::fs::ensure_symlink(Path::new(template), &path.join(name.unit().as_str()))
-        });
+        let linked =
+            made.and_then(|()| sys::fs::ensure_symlink(Path::new(template), &path.join(unit)));
         self.report(linked);
     }
 

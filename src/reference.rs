@@ -323,6 +323,37 @@ mod tests {
     }
 
     #[test]
+    fn short_names_and_registries() {
+        for (text, is_short) in [
+            ("nginx", true),
+            ("nginx:1.2", true),
+            ("team/app:1", true),
+            ("nginx@sha256:00", true),
+            ("quay.io/a", false),
+            ("host:5000/a", false),
+            ("localhost/a", false),
+            ("quay.io", true),
+        ] {
+            assert_eq!(Reference::is_short(text), is_short, "{text}");
+        }
+        for (text, is_registry) in [
+            ("quay.io", true),
+            ("localhost:5000", true),
+            ("[::1]:5000", true),
+            ("quay.io/team/app", true),
+            ("quay", false),
+            ("quay.io/", true),
+            ("quay.io/Team", false),
+            ("https://quay.io", false),
+            ("quay.io:x", false),
+            ("user@quay.io", false),
+            ("", false),
+        ] {
+            assert_eq!(Reference::is_registry_name(text), is_registry, "{text}");
+        }
+    }
+
+    #[test]
     fn bad_references() {
         let long = "a".repeat(300);
         for bad in [

@@ -208,9 +208,16 @@ impl Inner {
             .map_err(|failure| error(&failure))?;
         let mut mirrors = String::new();
         for session in &sessions {
-            match attempt(session) {
+            let attempted = match session.gone() {
+                Some(why) => Err(Failure::unreachable(why)),
+                None => attempt(session),
+            };
+            match attempted {
                 Ok(value) => return Ok(value),
                 Err(failure) if session.place.is_mirror => {
+                    if failure.kind == Kind::Unreachable {
+                        session.note_gone(&failure.message);
+                    }
                     tracing::debug!("mirror '{}': {}", session.place.host, failure.message);
                     mirrors.push_str(&format!(
                         "; mirror '{}': {}",

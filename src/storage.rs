@@ -14,7 +14,6 @@ pub mod overlay;
 pub mod pack;
 pub mod pax;
 pub mod place;
-mod times;
 pub mod view;
 pub mod volume;
 pub mod walk;

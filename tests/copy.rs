@@ -19,7 +19,6 @@ use wharf::sys::dir::{Dir, Kind, set_owner_and_mode, set_xattr};
 use wharf::sys::root::Root;
 
 #[path = "support/layout.rs"]
-#[allow(dead_code, reason = "only its files and trees are used")]
 mod layout;
 #[path = "support/tar.rs"]
 mod tar;
@@ -243,6 +242,48 @@ fn a_directory_is_not_copied_into_itself() {
 }
 
 #[test]
+fn k1_what_a_killed_copy_left_is_removed_by_the_next() {
+    let rig = Rig::new();
+    put(&rig.outside("d/file"), b"x");
+    // Of a process that is not there, of this one, and of nobody.
+    let own = format!(".wharf-cp-{}-999", std::process::id());
+    for name in [".wharf-cp-2147483647-1", &own, ".wharf-cp-x"] {
+        put(&rig.inside("d").join(name), b"half");
+    }
+    rig.put_in("/d", "/", PLAIN).unwrap();
+    assert_eq!(
+        names(&rig.inside("d")),
+        [own.as_str(), ".wharf-cp-x", "file"]
+    );
+}
+
+#[test]
+fn t14_deep_trees() {
+    let rig = Rig::new();
+    let mut dir = Dir::open(&rig.inside("")).unwrap();
+    for _ in 0..500 {
+        dir.make_dir("deep".as_ref()).unwrap();
+        dir = dir.open_dir("deep".as_ref()).unwrap();
+    }
+    dir.make_file("leaf".as_ref()).unwrap();
+    wharf::sys::process::raise_open_files().unwrap();
+    rig.out("/deep", "/", Keep::All).unwrap();
+    let copied = rig.outside(&format!("{}leaf", "deep/".repeat(500)));
+    assert!(copied.is_file());
+    let mut archive = Vec::new();
+    pack(&side(&rig.container, "/deep"), Links::Keep, &mut archive).unwrap();
+    unpack(archive.as_slice(), &side(&rig.host, "/again")).unwrap_err();
+    std::fs::create_dir(rig.outside("again")).unwrap();
+    unpack(archive.as_slice(), &side(&rig.host, "/again")).unwrap();
+    assert!(
+        rig.outside("again")
+            .join("deep/".repeat(500))
+            .join("leaf")
+            .is_file()
+    );
+}
+
+#[test]
 fn f3_special_files_never_block() {
     let begin = Instant::now();
     let rig = Rig::new();
@@ -377,6 +418,15 @@ fn swap(dir: &Dir, (a, b): (&str, &str), (stop, swaps): (&AtomicBool, &AtomicU64
     }
 }
 
+/// Tells the others to stop, also when a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A container whose `d/mid` and `d/mid/file` are swapped with links to the canary all the time.
 fn race(act: impl Fn(&Rig, u64)) {
     let rig = Rig::new();
@@ -394,10 +444,10 @@ fn race(act: impl Fn(&Rig, u64)) {
         let told = (&stop, &swaps);
         scope.spawn(move || swap(inner, ("mid", "link"), told));
         scope.spawn(move || swap(outer, ("d", "up"), told));
+        let _stop = Stop(&stop);
         for round in 0..rounds() {
             act(&rig, round);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(
         swaps.load(Ordering::Relaxed) > rounds() / 10,

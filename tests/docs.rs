@@ -117,6 +117,7 @@ fn exit_statuses() {
         ExitStatus::NotRunning,
         ExitStatus::NotPermitted,
         ExitStatus::NoSuchContainer,
+        ExitStatus::NotRunnable,
         ExitStatus::Engine,
         ExitStatus::NotExecutable,
         ExitStatus::NotFound,
@@ -142,4 +143,56 @@ fn message_ids() {
         .lines()
         .filter(|line| line.trim_matches('`').len() == 32);
     assert_eq!(ids.count(), Event::ALL.len());
+}
+
+const SETTINGS_PAGE: &str = include_str!("../man/wharf.toml.5.md");
+
+/// The keys that serde takes in a table, as its complaint about another one lists them.
+fn keys_of<T: serde::de::DeserializeOwned + std::fmt::Debug>(other: &str) -> BTreeSet<String> {
+    let complaint = toml::from_str::<T>(other).unwrap_err().to_string();
+    let expected = complaint.split("expected one of").nth(1).unwrap();
+    let keys = expected.split('`').skip(1).step_by(2);
+    keys.map(str::to_owned).collect()
+}
+
+/// The keys that a part of wharf.toml(5) describes.
+fn described(heading: &str) -> BTreeSet<String> {
+    let lines: Vec<&str> = part(SETTINGS_PAGE, heading).lines().collect();
+    let terms = lines.windows(2).filter(|pair| pair[1].starts_with(":  "));
+    let keys = terms.flat_map(|pair| pair[0].split('`').skip(1).step_by(2));
+    keys.map(|key| key.trim_end_matches('=').to_owned())
+        .collect()
+}
+
+#[test]
+fn settings() {
+    use wharf::settings::images::Images;
+    use wharf::settings::{Mirror, Registry, Settings};
+    let mut page = described("# SETTINGS");
+    page.extend(["registries", "images"].map(str::to_owned));
+    assert_eq!(page, keys_of::<Settings>("other = 1"));
+    assert_eq!(described("# REGISTRIES"), keys_of::<Registry>("other = 1"));
+    assert_eq!(described("# IMAGES"), keys_of::<Images>("other = 1"));
+    for key in keys_of::<Mirror>("other = 1") {
+        assert!(
+            part(SETTINGS_PAGE, "# REGISTRIES").contains(&format!("`{key}=`")),
+            "{key}"
+        );
+    }
+    // The examples are good files, all of them.
+    let examples = part(SETTINGS_PAGE, "# EXAMPLES").split("\n    # /etc/wharf/");
+    let mut count = 0;
+    for example in examples.skip(1) {
+        let lines = example.lines().skip(1);
+        let file: Vec<&str> = lines
+            .map_while(|line| {
+                line.strip_prefix("    ")
+                    .or_else(|| line.is_empty().then_some(""))
+            })
+            .collect();
+        let settings: Settings = toml::from_str(&file.join("\n")).unwrap();
+        assert_ne!(settings, Settings::default(), "{example}");
+        count += 1;
+    }
+    assert_eq!(count, 3);
 }

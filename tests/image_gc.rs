@@ -14,8 +14,12 @@ use wharf::image::used;
 use wharf::paths::Paths;
 use wharf::sys::command::{Command, Output};
 
+#[path = "support/hub.rs"]
+mod hub;
 #[path = "support/layout.rs"]
 mod layout;
+#[path = "support/registry.rs"]
+mod registry;
 #[path = "support/tar.rs"]
 mod tar;
 
@@ -280,4 +284,51 @@ fn s1_gc_works_on_a_full_disk() {
         wharf::engine::gc::make_room(paths, &settings, store, 200_000).unwrap();
         assert!(store.records().unwrap().len() < 4);
     });
+}
+
+#[test]
+fn a_pull_that_lacks_room_removes_what_nothing_needs() {
+    let big = |name: &str, mib: usize| {
+        let body = name.as_bytes()[0..1].repeat(mib << 20);
+        Layer::plain(&Tar::new().file(name, &body).end())
+    };
+    let (source, hub) = (Rig::in_memory(), hub::Hub::new());
+    hub.allow(&source.root());
+    let name = format!("{}/new:1", hub.host());
+    let files = layout::layout(&name, &[big("new", 2)]);
+    source.load(&archive(&files)).unwrap();
+    ok(&source.root(), &["push", "--quiet", &name]);
+    let disk = Disk::new("size=20m");
+    let root = disk.dir.path().join("root");
+    hub.allow(&root);
+    let paths = Paths::system(&root);
+    let store = Store::open(&paths).unwrap();
+    for old in ["a", "b"] {
+        let file = source.path().join("archive");
+        put(&file, &archive(&layout::layout(old, &[big(old, 4)])));
+        ok(&root, &["load", file.to_str().unwrap()]);
+    }
+    let free = || wharf::sys::dir::Dir::open(&root).unwrap().space().unwrap();
+    assert!(free().bytes < 6 << 20);
+    // Both were loaded just now.
+    let output = run(&root, &["pull", &name]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stderr.contains("make room"), "{}", output.stderr);
+    store.resolve("a").unwrap();
+    age(&paths, "b", 100);
+    age(&paths, "a", 50);
+    let output = run(&root, &["pull", &name]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        output
+            .stderr
+            .contains("1 images that nothing needs were removed"),
+        "{}",
+        output.stderr
+    );
+    // The older one went, which was enough.
+    store.resolve(&name).unwrap();
+    store.resolve("a").unwrap();
+    store.resolve("b").unwrap_err();
+    assert_eq!(run(&root, &["check"]).status.code(), Some(0));
 }

@@ -234,7 +234,7 @@ fn many_layers_and_a_big_one() {
         lab.ok(&format!(
             "systemctl daemon-reload; systemctl start ctr@{name}"
         ));
-        let output = container::output(&lab, name);
+        let output = lab.ok(&format!("wharf logs {name}"));
         assert!(output.contains(expected), "{name}: {output}");
     }
     let listed = text(&lab.exec(&["wharf", "image", "check"]).stdout);

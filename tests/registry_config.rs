@@ -74,7 +74,7 @@ fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
     machine.log_in(&home.host());
     act(&machine.client(), &home.host(), Act::Manifest).unwrap();
     assert_eq!(
-        (home.seen().len(), copy.count("GET", "/manifests/1")),
+        (home.asked().len(), copy.count("GET", "/manifests/1")),
         (0, 1)
     );
     no_secret_at(&copy).unwrap();
@@ -87,6 +87,22 @@ fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
     let err = client.manifest(&missing).unwrap_err();
     assert_eq!(err.kind(), NotFound);
     assert!(err.to_string().contains("; mirror '127.0.0.1:"), "{err}");
+}
+
+#[test]
+fn r14_a_mirror_that_is_gone_is_not_asked_again() {
+    let home = serve();
+    let copy = Bound::new(None).serve(|seen| match seen.path.as_str() {
+        "/v2/" => good(seen),
+        _ => Reply::new(503, ""),
+    });
+    let mut machine = Machine::new();
+    machine.insecure(&home.host()).mirrors = vec![mirror(&copy.host())];
+    let client = machine.client();
+    for what in [Act::Manifest, Act::Blob, Act::Manifest, Act::Blob] {
+        act(&client, &home.host(), what).unwrap();
+    }
+    assert_eq!((copy.asked().len(), home.asked().len()), (1, 4));
 }
 
 #[test]
@@ -111,10 +127,10 @@ fn mirrors_for_digests_only() {
     only.digest_only = true;
     machine.insecure(&home.host()).mirrors = vec![only];
     act(&machine.client(), &home.host(), Act::Manifest).unwrap();
-    assert_eq!(copy.seen().len(), 0);
+    assert_eq!(copy.asked().len(), 0);
     act(&machine.client(), &home.host(), Act::ManifestByDigest).unwrap();
     assert_eq!(
-        (home.count("GET", "/manifests/1"), home.seen().len()),
+        (home.count("GET", "/manifests/1"), home.asked().len()),
         (1, 1)
     );
     assert!(!copy.seen().is_empty());
@@ -146,7 +162,7 @@ fn registries_conf_says_the_same() {
     assert_eq!(
         (
             home.count("GET", "/v2/team/app/manifests/1"),
-            copy.seen().len()
+            copy.asked().len()
         ),
         (1, 0)
     );

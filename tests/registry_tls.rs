@@ -221,6 +221,31 @@ fn a_client_certificate_is_shown_to_who_asks() {
 }
 
 #[test]
+fn r10_another_host_is_asked_for_tokens_of_nobody_only() {
+    let authority = Authority::new();
+    let config = authority.server(&authority.certify(ADDRESS, Valid::Now), None);
+    let realm = Bound::new(Some(config));
+    let url = format!("{}/token", realm.url());
+    let realm = realm.serve(|_| Reply::ok(r#"{"token": "anonymous"}"#));
+    let server = Bound::new(None).serve(move |seen| match seen.header("authorization") {
+        Some("Bearer anonymous") => good(seen),
+        _ => registry_case::challenge(&url),
+    });
+    let mut machine = Machine::new();
+    let ca = format!("etc/containers/certs.d/{}/ca.crt", realm.host());
+    machine.write(&ca, &authority.pem());
+    machine.insecure(&server.host());
+    act(&machine.client(), &server.host(), Act::Blob).unwrap();
+    assert_eq!(realm.seen().len(), 1);
+    no_secret_at(&realm).unwrap();
+    machine.log_in(&server.host());
+    let (kind, text) = refusal(&machine, &server.host());
+    assert_eq!(kind, Refused, "{text}");
+    assert!(text.contains("token_realm"), "{text}");
+    assert_eq!(realm.seen().len(), 1);
+}
+
+#[test]
 fn r12_one_record_that_crawls_is_noticed_below_tls() {
     let machine = Machine::new();
     let server = trusted(&machine, |seen| {

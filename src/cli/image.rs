@@ -22,10 +22,15 @@ mod save;
 mod tag;
 mod unmount;
 
+use std::io::{self, Write as _};
+
 use clap::Subcommand;
 
 use super::Context;
 use super::exit::ExitStatus;
+use super::terminal::escape;
+use crate::image::remove;
+use crate::image::store::Store;
 
 /// Pull, load, list, check, share and remove images
 #[derive(Debug, clap::Args)]
@@ -73,6 +78,14 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         Verb::Push(args) => push::run(&context.paths, args),
         Verb::Diff(args) => diff::run(&context.paths, args),
         Verb::Check(args) => check::run(&context.paths, args),
+    }
+}
+
+/// Says on standard error why less was freed than one would think.
+fn note_hindrance(store: &Store) {
+    if let Some(hindrance) = remove::hindrance(store) {
+        // Nobody is left to tell when standard error is gone.
+        writeln!(io::stderr(), "warning: {}", escape(&hindrance)).ok();
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn write<T>(output: Option<&Path>, make: Make<'_, T>) -> anyhow::Resu
     }
 }
 
-/// As [`write`] without a file.
+/// As [`write()`] without a file.
 pub(super) fn to_stdout<T>(make: Make<'_, T>) -> anyhow::Result<T> {
     if io::stdout().is_terminal() {
         return Err(Exit::usage(

@@ -21,7 +21,7 @@ pub fn changes(engine: &Engine, name: &ContainerName) -> anyhow::Result<Changes>
     compared().with_context(|| format!("comparing container '{name}' with its image"))
 }
 
-/// As [`changes`], for a container that was found.
+/// As [`changes()`], for a container that was found.
 pub(super) fn of_tree(tree: &Tree) -> anyhow::Result<Changes> {
     match &tree.base {
         Base::Image { image, writable } => {
@@ -37,15 +37,14 @@ pub(super) fn of_tree(tree: &Tree) -> anyhow::Result<Changes> {
 
 /// Mount points that wharf makes in every container whose image lacks them: nothing that the
 /// container has written.
-fn is_own_mount_point(path: &[u8], kind: Kind, empty: bool) -> bool {
+fn is_own_mount_point(path: &[u8], kind: Kind) -> bool {
     const DIRECTORIES: [&[u8]; 3] = [b"dev", b"proc", b"sys"];
     const FILES: [&[u8]; 3] = [b"etc/hostname", b"etc/hosts", b"etc/resolv.conf"];
-    let own = match kind {
+    match kind {
         Kind::Directory => {
             DIRECTORIES.contains(&path) || NOTIFY_DIR.as_bytes().strip_prefix(b"/") == Some(path)
         }
         Kind::File => FILES.contains(&path),
         Kind::Link | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Other => false,
-    };
-    own && empty
+    }
 }

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use super::keep::{self, Needs};
 use crate::image::Digest;
 use crate::image::pattern::Pattern;
+use crate::image::pull;
 use crate::image::remove::{self, Named, Removed};
 use crate::image::size::{Sizes, Stored};
 use crate::image::store::Store;
@@ -132,6 +133,25 @@ pub fn carry_out(paths: &Paths, store: &Store, plan: Plan) -> anyhow::Result<Rem
 /// The images that cannot be removed at all.
 pub fn used(paths: &Paths) -> anyhow::Result<BTreeSet<Digest>> {
     Ok(keep::in_use(paths)?.into_keys().collect())
+}
+
+/// Makes room for a pull of so many compressed bytes, and says what went. Best effort: the pull
+/// itself looks whether there is enough, and says so.
+pub fn make_room_for_pull(
+    paths: &Paths,
+    settings: &Settings,
+    store: &Store,
+    compressed: u64,
+) -> Option<String> {
+    match make_room(paths, settings, store, pull::room_for(compressed)) {
+        Ok(removed) if removed.images.is_empty() => None,
+        Ok(removed) => Some(format!(
+            "{} images that nothing needs were removed to make room, {} MiB",
+            removed.images.len(),
+            removed.freed >> 20
+        )),
+        Err(err) => Some(format!("{err:#}, ignoring")),
+    }
 }
 
 /// Makes room before a pull or a load that needs `bytes` more than are free, if they are not.

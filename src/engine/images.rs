@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::definition::PullPolicy;
+use crate::definition::image::ImageDefinition;
+use crate::engine::gc;
 use crate::image::Image;
 use crate::image::pull::{self, Event, Options, Outcome, Pulled};
 use crate::image::store::Store;
@@ -71,22 +73,54 @@ pub fn obtain(
         }
         PullPolicy::Always | PullPolicy::Newer => {}
     }
-    let pulled = pull_image(&store, paths, settings, wanted, notifier);
-    match pulled {
+    let options = Options {
+        policy,
+        platform: None,
+    };
+    match pull_image((&store, paths, settings), image, &options, notifier) {
         Ok(pulled) => store.resolve(&pulled.reference.to_string()),
         Err(err) => match cached(&store, paths, settings, image) {
-            // What systemd tells of the start should not be a pull that did not matter.
             Some(cached) => {
-                let text = format!(
-                    "Image '{}' could not be refreshed, and the one in the store is used: {err:#}",
-                    image.escape_debug()
-                );
-                tell(notifier, &text);
+                warn_cached(notifier, image, &err);
                 Ok(cached)
             }
             None => Err(err),
         },
     }
+}
+
+/// Brings the image of an `images/NAME.toml`, for `ctr-image@NAME.service`. As at a start, a refresh
+/// that fails is no failure when the image is there.
+pub fn prefetch(
+    paths: &Paths,
+    definition: &ImageDefinition,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<()> {
+    let image = &definition.image;
+    let platform = definition.platform.as_ref().map(|text| text.parse());
+    let platform = platform.transpose().map_err(anyhow::Error::msg)?;
+    let options = Options {
+        policy: definition.pull_policy,
+        platform,
+    };
+    let store = Store::open(paths)?;
+    let settings = Settings::load(paths)?;
+    match pull_image((&store, paths, &settings), image, &options, notifier) {
+        Ok(_) => Ok(()),
+        Err(err) if pull::present(&store, image, options.platform.as_ref()).is_some() => {
+            warn_cached(notifier, image, &err);
+            Ok(())
+        }
+        Err(err) => Err(err),
+    }
+}
+
+fn warn_cached(notifier: Option<&Notifier>, image: &str, err: &anyhow::Error) {
+    let image = image.escape_debug();
+    let text = format!(
+        "Image '{image}' could not be refreshed, and the one in the store is used: {err:#}"
+    );
+    tell(notifier, &text);
 }
 
 fn tell(notifier: Option<&Notifier>, text: &str) {
@@ -108,20 +142,19 @@ fn cached(store: &Store, paths: &Paths, settings: &Settings, image: &str) -> Opt
 }
 
 fn pull_image(
-    store: &Store,
-    paths: &Paths,
-    settings: &Settings,
-    wanted: Wanted<'_>,
+    (store, paths, settings): (&Store, &Paths, &Settings),
+    image: &str,
+    options: &Options,
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<Pulled> {
-    let image = wanted.image;
     let client = Client::new(paths, settings)?;
-    let options = Options {
-        policy: wanted.policy,
-        platform: None,
-    };
     let progress = Progress::new(image, notifier);
-    let pulled = pull::pull(store, &client, image, &options, &|event| {
+    let pulled = pull::pull(store, &client, image, options, &|event| {
+        if let Event::Plan { bytes, .. } = event
+            && let Some(said) = gc::make_room_for_pull(paths, settings, store, bytes)
+        {
+            progress.note(&said);
+        }
         progress.see(event)
     })
     .with_context(|| format!("pulling image '{}'", image.escape_debug()))?;

@@ -64,6 +64,7 @@ impl Tree {
     ///
     /// It does not exist, or it does not run and nothing of it is kept.
     pub fn find(engine: &Engine, name: &ContainerName) -> anyhow::Result<Self> {
+        sys::process::raise_open_files()?;
         if let Some(running) = Self::of_running(engine, name)? {
             return Ok(running);
         }

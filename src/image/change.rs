@@ -166,7 +166,7 @@ impl Change<'_> {
     }
 
     /// Reads a layer's blob to its end, once: it is copied, hashed, decompressed, hashed again and
-    /// unpacked on the way, the latter three in a thread of their own. `progress` gets numbers of
+    /// unpacked on the way, the last in a thread of its own. `progress` gets numbers of
     /// bytes of the blob.
     ///
     /// # Errors
@@ -200,8 +200,8 @@ impl Change<'_> {
         tree: &Path,
     ) -> anyhow::Result<AddedLayer> {
         let descriptor = streamed.describe(expected.descriptor.as_ref())?;
-        let Streamed { unpacked, .. } = streamed;
-        let diff_id = unpacked.record.diff_id;
+        let Streamed { record, notes, .. } = streamed;
+        let diff_id = record.diff_id;
         let mut staged = self.staged();
         if staged.layers.contains(&diff_id) {
             remove_staged(tree);
@@ -215,8 +215,8 @@ impl Change<'_> {
         Ok(AddedLayer {
             descriptor,
             diff_id,
-            bytes: unpacked.record.bytes,
-            notes: unpacked.notes,
+            bytes: record.bytes,
+            notes,
         })
     }
 

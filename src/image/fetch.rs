@@ -27,7 +27,7 @@ const PARALLEL: usize = 3;
 
 /// What an unpacked layer takes at the least, for each byte of a compressed one. Programs come to
 /// two to three times; too low a number only means that the pull ends later.
-const UNPACKED_FACTOR: u64 = 2;
+pub(super) const UNPACKED_FACTOR: u64 = 2;
 
 /// A layer that an image needs: its blob and the diff ID that its config says.
 pub(super) type Wanted = (Descriptor, Digest);

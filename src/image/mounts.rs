@@ -10,6 +10,7 @@ use super::{Digest, Image};
 use crate::paths::Paths;
 use crate::storage::view;
 use crate::sys;
+use crate::sys::mount::detached::is_mount_point;
 
 fn dir(paths: &Paths) -> PathBuf {
     paths.runtime().join("mounts/images")
@@ -23,25 +24,29 @@ pub fn target(paths: &Paths, digest: &Digest) -> PathBuf {
 /// Mounts the image and returns where; the same place when it is mounted already.
 pub fn mount(paths: &Paths, image: &Image) -> anyhow::Result<PathBuf> {
     let target = target(paths, &image.digest.parse()?);
-    view::mount(&image.layers, &dir(paths).join(".empty"), &target)?;
+    view::mount(&image.layers, &target)?;
     Ok(target)
 }
 
 /// Unmounts the image; says whether it was mounted.
 pub fn unmount(paths: &Paths, digest: &Digest) -> anyhow::Result<bool> {
     let target = target(paths, digest);
-    let was_mounted = view::is_mounted(&target);
-    view::unmount(&target)?;
+    let was_mounted = is_mount_point(&target)?;
+    view::unmount(&target, paths.runtime())?;
     Ok(was_mounted)
 }
 
 /// The manifests of the images that are mounted, sorted.
 pub fn mounted(paths: &Paths) -> anyhow::Result<Vec<Digest>> {
-    let names = sys::fs::list_dir(&dir(paths))?;
-    let digests = names
-        .iter()
-        .filter_map(|name| Digest::parse_hex(name.to_str()?).ok());
-    Ok(digests
-        .filter(|digest| view::is_mounted(&target(paths, digest)))
-        .collect())
+    let mut mounted = Vec::new();
+    for name in sys::fs::list_dir(&dir(paths))? {
+        let digest = name.to_str().map(Digest::parse_hex);
+        let Some(Ok(digest)) = digest else {
+            continue;
+        };
+        if is_mount_point(&target(paths, &digest))? {
+            mounted.push(digest);
+        }
+    }
+    Ok(mounted)
 }

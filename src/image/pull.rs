@@ -98,6 +98,12 @@ pub struct Pulled {
     pub downloaded: u64,
 }
 
+/// What layers of so many compressed bytes need on the disk, blobs and trees, as far as one can
+/// tell before.
+pub fn room_for(compressed: u64) -> u64 {
+    compressed.saturating_mul(1 + fetch::UNPACKED_FACTOR)
+}
+
 /// The image `text` if it is in the store, whole, and for the platform, if one is asked for.
 pub fn present(store: &Store, text: &str, platform: Option<&Platform>) -> Option<Pulled> {
     let (reference, digest) = store.find(text).ok()?;
@@ -145,6 +151,7 @@ pub fn pull(
         bail!(absent_and_never(text));
     }
     let several = candidates.len() > 1;
+    let short = Reference::is_short(text);
     let mut refused = Vec::new();
     for reference in candidates {
         let pull = Pull {
@@ -153,8 +160,9 @@ pub fn pull(
             reference: &reference,
             options,
             report,
+            short,
         };
-        match pull.run(several) {
+        match pull.run() {
             // Another registry of the search list may have it. One that cannot be reached ends
             // the search: its image could otherwise be replaced by a stranger's.
             Err(err) if several && is_absent(&err) => refused.push(err),
@@ -212,6 +220,8 @@ struct Pull<'a> {
     reference: &'a Reference,
     options: &'a Options,
     report: Report<'a>,
+    /// Whether the name did not say its registry.
+    short: bool,
 }
 
 /// An image's documents, as the registry has them.
@@ -222,10 +232,10 @@ struct Remote {
 }
 
 impl Pull<'_> {
-    fn run(&self, searched: bool) -> anyhow::Result<Pulled> {
+    fn run(&self) -> anyhow::Result<Pulled> {
         match self.is_current()? {
             Some(current) => Ok(current),
-            None => self.bring(self.documents(searched)?),
+            None => self.bring(self.documents()?),
         }
     }
 
@@ -247,9 +257,9 @@ impl Pull<'_> {
     }
 
     /// What the reference leads to; of an index only the way to our manifest is read.
-    fn documents(&self, searched: bool) -> anyhow::Result<Remote> {
+    fn documents(&self) -> anyhow::Result<Remote> {
         let fetched = self.client.manifest(self.reference)?;
-        if searched {
+        if self.short {
             (self.report)(Event::Found(self.reference.clone()));
         }
         let read = || -> anyhow::Result<Remote> {
@@ -324,6 +334,7 @@ impl Pull<'_> {
         let Ok(documents) = change.use_image(digest) else {
             return Ok(None);
         };
+        self.check_platform(&documents.config)?;
         let name = self.reference.to_string();
         let named = self
             .store

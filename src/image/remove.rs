@@ -102,17 +102,16 @@ pub fn remove(
     in_use: &BTreeSet<Digest>,
 ) -> anyhow::Result<Vec<String>> {
     let store = writer.store();
-    if let Some(reference) = damaged(store, text) {
+    if let Some(name) = damaged(store, text)? {
         // Nothing tells which image it was, and a container may run it.
         for digest in in_use {
             writer
                 .keep(digest)
                 .context("keeping the image of a running container")?;
         }
-        let name = file_name(Some(&reference), None);
-        sys::fs::remove_file(&store.references_dir().join(name))?;
+        sys::fs::remove_file(&store.references_dir().join(&name))?;
         sys::fs::sync_dir(&store.references_dir())?;
-        return Ok(vec![reference.familiar()]);
+        return Ok(vec![shown(&name)]);
     }
     let removed = writer.remove(text, in_use)?;
     Ok(removed.iter().map(name_of).collect())
@@ -123,46 +122,81 @@ fn name_of(record: &Record) -> String {
     name.unwrap_or_else(|| record.digest.to_string())
 }
 
-/// The reference that `text` means if its file is there and cannot be read.
-fn damaged(store: &Store, text: &str) -> Option<Reference> {
-    let reference: Reference = text.parse().ok()?;
-    let candidates = std::iter::once(reference.clone()).chain(reference.on_localhost());
-    for candidate in candidates {
-        let name = file_name(Some(&candidate), None);
-        match store.load_record(&name) {
-            Ok(Some(record)) if record.reference.as_ref() == Some(&candidate) => return None,
-            Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return Some(candidate),
+/// The file of the reference that `text` means if it is there and cannot be read; `text` may be
+/// what [`unreadable`] calls it.
+fn damaged(store: &Store, text: &str) -> anyhow::Result<Option<String>> {
+    let mut names = Vec::new();
+    if let Ok(reference) = text.parse::<Reference>() {
+        let candidates = std::iter::once(reference.clone()).chain(reference.on_localhost());
+        names.extend(candidates.map(|candidate| file_name(Some(&candidate), None)));
+    }
+    for name in names {
+        match problem_of(store, &name) {
+            None if store.references_dir().join(&name).exists() => return Ok(None),
+            None => {}
+            Some(_) => return Ok(Some(name)),
         }
     }
-    None
+    let listed = unreadable(store)?.into_iter();
+    let mut meant = listed.filter(|damaged| {
+        let unnamed = damaged.shown.strip_prefix('@');
+        damaged.shown == text || unnamed == Some(text)
+    });
+    Ok(meant.next().map(|damaged| damaged.file))
 }
 
-/// References whose files cannot be read: the names of the files, with why.
-pub fn unreadable(store: &Store) -> anyhow::Result<Vec<(String, String)>> {
-    let mut found = Vec::new();
-    for name in store.record_names()? {
-        let problem = match store.load_record(&name) {
-            Ok(Some(record)) => {
-                let expected = file_name(record.reference.as_ref(), Some(&record.digest));
-                if expected == name {
-                    continue;
-                }
-                format!("its content belongs to '{expected}'")
-            }
-            Ok(None) => continue,
-            Err(err) => format!("{err:#}"),
-        };
-        let shown = name.replace("%2f", "/").replace("%25", "%");
-        found.push((shown, problem));
+/// Why the file of a reference cannot be used; none for a sound one or one that is not there.
+fn problem_of(store: &Store, name: &str) -> Option<String> {
+    match store.load_record(name) {
+        Ok(Some(record)) => {
+            let expected = file_name(record.reference.as_ref(), Some(&record.digest));
+            (expected != name).then(|| format!("its content belongs to '{expected}'"))
+        }
+        Ok(None) => None,
+        Err(err) => Some(format!("{err:#}")),
     }
-    Ok(found)
+}
+
+fn shown(name: &str) -> String {
+    name.replace("%2f", "/").replace("%25", "%")
+}
+
+/// A reference whose file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    file: String,
+    /// Its name, as far as the file's name tells.
+    pub shown: String,
+    /// Why.
+    pub problem: String,
+}
+
+/// References whose files cannot be read.
+pub fn unreadable(store: &Store) -> anyhow::Result<Vec<Unreadable>> {
+    let names = store.record_names()?.into_iter();
+    let unreadable = names.filter_map(|file| {
+        Some(Unreadable {
+            problem: problem_of(store, &file)?,
+            shown: shown(&file),
+            file,
+        })
+    });
+    Ok(unreadable.collect())
+}
+
+/// Why nothing is swept now: damage that hides what is needed.
+pub fn hindrance(store: &Store) -> Option<String> {
+    let err = store.used().err()?;
+    Some(format!(
+        "content that nothing needs stays, because damage hides what is needed: {err:#}; see 'wharf \
+         image check'"
+    ))
 }
 
 /// Whether `text` is a name or an id of nothing that is there, damaged or not.
 pub fn is_absent(store: &Store, text: &str) -> bool {
     let is_id = text.parse::<Digest>().is_ok();
     (is_id || text.parse::<Reference>().is_ok())
-        && damaged(store, text).is_none()
+        && damaged(store, text).is_ok_and(|found| found.is_none())
         && store.find(text).is_err()
 }

@@ -2,8 +2,8 @@
 //! A layer's one way from its blob into a tree.
 //!
 //! Two threads, so that two processors work on one layer: the caller's reads, hashes and copies
-//! the blob; the other decompresses, hashes and unpacks. A few buffers go round between them,
-//! which bounds the memory; nothing is read twice.
+//! the blob, decompresses it and hashes again; the other unpacks. A few buffers go round between
+//! them, which bounds the memory; nothing is read twice.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -16,7 +16,9 @@ use anyhow::{Context as _, anyhow, ensure};
 use super::Digest;
 use super::manifest::{self, Descriptor};
 use crate::digest::Hashing;
-use crate::storage::layer::{self, Unpacked};
+use crate::storage::decode::{self, Compression};
+use crate::storage::extract::Notes;
+use crate::storage::layer::{self, LayerRecord};
 
 /// Buffers between the threads, and the size of one.
 const BUFFERS: usize = 4;
@@ -25,10 +27,20 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// A blob that was read to its end, and what came out of it.
 #[derive(Debug)]
 pub(super) struct Streamed {
+    source: Source,
+    pub(super) record: LayerRecord,
+    pub(super) notes: Notes,
+}
+
+/// What the reading side knows at the end.
+#[derive(Debug)]
+struct Source {
     /// The blob's.
     digest: Digest,
     bytes: u64,
-    pub(super) unpacked: Unpacked,
+    compression: Compression,
+    /// The plain archive's.
+    diff_id: Digest,
 }
 
 /// Copies `blob` to `copy` and unpacks it into the directory `tree`; `diff_id` is what must come
@@ -40,64 +52,76 @@ pub(super) fn unpack(
     diff_id: Option<&Digest>,
     progress: &dyn Fn(u64),
 ) -> anyhow::Result<Streamed> {
-    let (full_sender, full_receiver) = sync_channel(BUFFERS);
-    let (empty_sender, empty_receiver) = sync_channel(BUFFERS);
+    let (full, full_receiver) = sync_channel(BUFFERS);
+    let (empty_sender, empty) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
         // There is room for all of them.
         empty_sender.try_send(Vec::new()).ok();
     }
-    thread::scope(|scope| {
+    let tee = Tee {
+        blob: Hashing::new(blob),
+        copy,
+        progress,
+        failed: false,
+    };
+    let (source, unpacked) = thread::scope(|scope| {
         let unpacking = thread::Builder::new()
             .name("unpack".to_owned())
-            .spawn_scoped(scope, || {
-                let mut buffers = Buffers {
+            .spawn_scoped(scope, move || {
+                let plain = Buffers {
                     full: full_receiver,
                     empty: empty_sender,
                     current: Vec::new(),
                     at: 0,
                 };
-                let unpacked = layer::unpack(&mut buffers, tree, diff_id)?;
-                // Decoders stop where their format ends; the blob's digest covers what is left.
-                io::copy(&mut buffers, &mut io::sink())?;
-                anyhow::Ok(unpacked)
+                layer::unpack(plain, tree)
             })
             .context("starting a thread")?;
-        let mut tee = Tee {
-            blob: Hashing::new(blob),
-            copy,
-            progress,
-        };
-        let read = tee.run(&full_sender, &empty_receiver);
-        // The end of the blob, or its early end, for the other thread.
-        drop((full_sender, empty_receiver));
+        let source = tee.run(&Pipe { full, empty });
         let unpacked = unpacking
             .join()
             .unwrap_or_else(|_| Err(anyhow!("unpacking the layer stopped halfway")));
-        // An error of the source is the cause of what the other thread makes of its early end.
-        read?;
-        let (digest, bytes, _) = tee.blob.finish();
-        Ok(Streamed {
-            digest,
-            bytes,
-            unpacked: unpacked?,
-        })
+        anyhow::Ok((source, unpacked))
+    })?;
+    // An error of the source is the cause of what the other thread makes of its early end.
+    let (source, unpacked) = match (source?, unpacked) {
+        (Some(source), unpacked) => (source, unpacked?),
+        (None, Err(err)) => return Err(err),
+        (None, Ok(_)) => return Err(anyhow!("unpacking the layer stopped halfway")),
+    };
+    if let Some(expected) = diff_id {
+        ensure!(
+            source.diff_id == *expected,
+            "the layer's content is {}, but the image's config says {expected}",
+            source.diff_id
+        );
+    }
+    Ok(Streamed {
+        record: layer::record(tree, &source.diff_id, &unpacked)?,
+        source,
+        notes: unpacked.notes,
     })
 }
 
 impl Streamed {
     /// Checks the blob against its descriptor, if there is one, and describes it.
     pub(super) fn describe(&self, expected: Option<&Descriptor>) -> anyhow::Result<Descriptor> {
-        let compression = self.unpacked.compression;
+        let Source {
+            digest,
+            bytes,
+            compression,
+            ..
+        } = self.source;
         let Some(descriptor) = expected else {
             return Ok(Descriptor {
                 media_type: manifest::layer_type(compression).to_owned(),
-                digest: self.digest,
-                size: self.bytes,
+                digest,
+                size: bytes,
                 platform: None,
                 annotations: None,
             });
         };
-        manifest::check_blob(descriptor, &self.digest, self.bytes)?;
+        manifest::check_blob(descriptor, &digest, bytes)?;
         let said = manifest::layer_compression(&descriptor.media_type)?;
         ensure!(
             said.is_none_or(|said| said == compression),
@@ -108,48 +132,93 @@ impl Streamed {
     }
 }
 
-/// The reading side.
+/// The way to the unpacking side, and back for the buffers.
+struct Pipe {
+    full: SyncSender<Vec<u8>>,
+    empty: Receiver<Vec<u8>>,
+}
+
+/// The blob, copied and hashed as it is read.
 struct Tee<'a, R> {
     blob: Hashing<R>,
     copy: File,
     progress: &'a dyn Fn(u64),
+    /// Whether reading or copying has failed, so that an error is not the decoder's.
+    failed: bool,
 }
 
 impl<R: Read> Tee<'_, R> {
-    /// Reads to the end, or until the other side has failed, whose error counts then.
-    fn run(&mut self, full: &SyncSender<Vec<u8>>, empty: &Receiver<Vec<u8>>) -> anyhow::Result<()> {
-        while let Ok(mut buffer) = empty.recv() {
-            buffer.resize(BUFFER_BYTES, 0);
-            let n = self.fill(&mut buffer)?;
-            if n == 0 {
-                break;
-            }
-            buffer.truncate(n);
-            self.copy
-                .write_all(&buffer)
-                .context("writing a blob to the store")?;
-            if full.send(buffer).is_err() {
-                break;
-            }
-        }
-        Ok(())
+    /// Reads to the end; none when the other side has failed, whose error counts then.
+    fn run(mut self, pipe: &Pipe) -> anyhow::Result<Option<Source>> {
+        let decoded = self.decode(pipe);
+        let (compression, diff_id) = match decoded {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => return Ok(None),
+            Err(err) if self.failed => return Err(err.into()),
+            Err(err) => return Err(err).context("decompressing the layer"),
+        };
+        // Decoders stop where their format ends; the blob's digest covers what is left.
+        io::copy(&mut self, &mut io::sink())?;
+        let (digest, bytes, _) = self.blob.finish();
+        Ok(Some(Source {
+            digest,
+            bytes,
+            compression,
+            diff_id: diff_id.unwrap_or(digest),
+        }))
     }
 
-    /// Sources give what a packet holds; a buffer is worth handing over when it is full.
-    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut at = 0;
-        while let Some(room) = buffer.get_mut(at..).filter(|room| !room.is_empty()) {
-            match self.blob.read(room) {
-                Ok(0) => break,
-                Ok(n) => {
-                    at += n;
-                    (self.progress)(n as u64);
-                }
-                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(err) => return Err(err),
+    /// Hands over the plain bytes; gives their digest when it is not the blob's.
+    fn decode(&mut self, pipe: &Pipe) -> io::Result<Option<(Compression, Option<Digest>)>> {
+        let mut decoder = decode::decode(self)?;
+        let compression = decoder.compression();
+        let mut hash = Hashing::new(io::sink());
+        while let Ok(mut buffer) = pipe.empty.recv() {
+            buffer.resize(BUFFER_BYTES, 0);
+            let n = fill(&mut decoder, &mut buffer)?;
+            buffer.truncate(n);
+            if compression != Compression::Plain {
+                hash.write_all(&buffer)?;
+            }
+            if n == 0 {
+                let diff_id = (compression != Compression::Plain).then(|| hash.finish().0);
+                return Ok(Some((compression, diff_id)));
+            }
+            if pipe.full.send(buffer).is_err() {
+                break;
             }
         }
-        Ok(at)
+        Ok(None)
+    }
+}
+
+/// Decoders give what they have; a buffer is worth handing over when it is full.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut at = 0;
+    while let Some(room) = buffer.get_mut(at..).filter(|room| !room.is_empty()) {
+        match reader.read(room) {
+            Ok(0) => break,
+            Ok(n) => at += n,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+    Ok(at)
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.blob.read(buffer).and_then(|n| {
+            let copied = self.copy.write_all(buffer.get(..n).unwrap_or_default());
+            copied.map_err(|err| {
+                io::Error::new(err.kind(), format!("writing a blob to the store: {err}"))
+            })?;
+            (self.progress)(n as u64);
+            Ok(n)
+        });
+        let interrupted = |err: &io::Error| err.kind() == io::ErrorKind::Interrupted;
+        self.failed |= read.as_ref().is_err_and(|err| !interrupted(err));
+        read
     }
 }
 

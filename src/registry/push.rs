@@ -14,7 +14,7 @@ use super::manifest::DIGEST_FIELD;
 use super::retry::{Trouble, persist};
 use super::session::{Scope, Session};
 use super::transport::Purpose;
-use super::url::Url;
+use super::url::{Url, without_query};
 use super::wire::{Answer, Message, Payload};
 use super::{Client, Inner};
 use crate::digest::Digest;
@@ -179,7 +179,7 @@ fn upload_location(answer: &Answer) -> Result<Url, Failure> {
     let from = &answer.url;
     let location = answer.field(header::LOCATION)?.unwrap_or_default();
     let url = from.join(location).map_err(|why| {
-        let location = quote(location);
+        let location = quote(without_query(location));
         Failure::refused(format!(
             "it wants the upload at '{location}', which {why}; tell the registry's operator"
         ))

@@ -56,6 +56,8 @@ pub(super) struct Session {
     /// Read when first asked for.
     credentials: OnceLock<Result<Option<Credentials>, String>>,
     passes: Mutex<HashMap<Scope, Pass>>,
+    /// Why a mirror is not asked any more.
+    gone: OnceLock<String>,
 }
 
 impl std::fmt::Debug for Session {
@@ -76,6 +78,7 @@ impl Session {
             origin: OnceLock::new(),
             credentials: OnceLock::new(),
             passes: Mutex::new(HashMap::new()),
+            gone: OnceLock::new(),
         }
     }
 
@@ -111,12 +114,20 @@ impl Session {
         if !self.place.insecure {
             return Ok(self.origin.get_or_init(|| secure));
         }
-        let message = Message::new(Method::GET, secure.at("/v2/"));
-        let origin = match wire.send(&message, &self.manner) {
-            // Only what happens before HTTP is a reason to go without TLS.
-            Ok(_) => secure,
-            Err(_) => parse("http")?,
-        };
+        let plain = parse("http")?;
+        let origin = persist(&wire.limits, self.tries(wire), || {
+            let probe = |origin: &Origin| {
+                let message = Message::new(Method::GET, origin.at("/v2/"));
+                wire.send(&message, &self.manner).map(Answer::drain)
+            };
+            match probe(&secure) {
+                Ok(()) => Ok(secure.clone()),
+                // It does not speak TLS, so what is wrong without is what is wrong.
+                Err(Trouble::Final(_)) => probe(&plain).map(|()| plain.clone()),
+                // Some that do not speak TLS say nothing and close.
+                Err(passing) => probe(&plain).map(|()| plain.clone()).map_err(|_| passing),
+            }
+        })?;
         Ok(self.origin.get_or_init(|| origin))
     }
 
@@ -142,7 +153,9 @@ impl Session {
             ))
             .into());
         }
-        let authorization = self.authenticate(client, &answer, scope)?;
+        let challenges = challenges(&answer)?;
+        answer.drain();
+        let authorization = self.authenticate(client, origin, &challenges, scope)?;
         message.authorization = Some(authorization);
         let answer = client.wire.send(&message, &self.manner)?;
         if answer.status() == 401 {
@@ -176,20 +189,14 @@ impl Session {
         Some(pass.authorization.clone())
     }
 
-    /// Does what the challenge of a 401 asks for; returns what to show.
+    /// Does what the challenges of a 401 ask for; returns what to show.
     fn authenticate(
         &self,
         client: &Tools<'_>,
-        answer: &Answer,
+        home: &Origin,
+        challenges: &[Challenge],
         scope: &Scope,
     ) -> Result<String, Trouble> {
-        let mut challenges = Vec::new();
-        for field in answer.response.headers().get_all(header::WWW_AUTHENTICATE) {
-            let text = field.to_str().unwrap_or("\u{1}");
-            let found = Challenge::parse_all(text)
-                .map_err(|err| Failure::refused(format!("{err}; tell the registry's operator")))?;
-            challenges.extend(found);
-        }
         let find = |scheme: &str| {
             challenges
                 .iter()
@@ -198,7 +205,7 @@ impl Session {
         let credentials = self.credentials(client)?;
         let pass = if let Some(challenge) = find("bearer") {
             let request = token::Request {
-                home: &answer.url.origin,
+                home,
                 place: &self.place,
                 manner: &self.manner,
                 challenge,
@@ -261,6 +268,16 @@ impl Session {
         })
     }
 
+    /// Why this mirror is passed over, once it could not be reached: each further request would
+    /// wait as long again.
+    pub(super) fn gone(&self) -> Option<&str> {
+        self.gone.get().map(String::as_str)
+    }
+
+    pub(super) fn note_gone(&self, why: &str) {
+        self.gone.get_or_init(|| why.to_owned());
+    }
+
     /// A mirror that fails is passed over at once: the registry itself is there.
     pub(super) fn tries(&self, wire: &Wire) -> u32 {
         if self.place.is_mirror {
@@ -269,6 +286,19 @@ impl Session {
             wire.limits.tries
         }
     }
+}
+
+/// The challenges of an answer; all of them must be understood.
+fn challenges(answer: &Answer) -> Result<Vec<Challenge>, Failure> {
+    let mut challenges = Vec::new();
+    for field in answer.response.headers().get_all(header::WWW_AUTHENTICATE) {
+        // What is not text is no challenge either.
+        let text = field.to_str().unwrap_or("\u{1}");
+        let found = Challenge::parse_all(text)
+            .map_err(|err| Failure::refused(format!("{err}; tell the registry's operator")))?;
+        challenges.extend(found);
+    }
+    Ok(challenges)
 }
 
 /// What sessions share.

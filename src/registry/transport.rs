@@ -196,3 +196,34 @@ impl<T: Transport> Transport for PacedTransport<T> {
         self.inner.is_tls()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r11_names_that_lead_to_this_machine() {
+        let resolve = |chosen: Chosen, url: &str| {
+            let resolver = GuardedResolver {
+                inner: DefaultResolver::default(),
+                chosen,
+            };
+            let limit = NextTimeout::default();
+            let config = ureq::config::Config::default();
+            resolver
+                .resolve(&url.parse().unwrap(), &config, limit)
+                .is_ok()
+        };
+        for (url, foreign, foreign_local) in [
+            ("http://localhost/", false, true),
+            ("http://127.1.2.3/", false, true),
+            ("http://169.254.169.254/", false, false),
+            ("http://0.0.0.0/", false, false),
+            ("http://10.0.0.1/", true, true),
+        ] {
+            assert!(resolve(Chosen::Configured, url), "{url}");
+            assert_eq!(resolve(Chosen::Foreign, url), foreign, "{url}");
+            assert_eq!(resolve(Chosen::ForeignLocal, url), foreign_local, "{url}");
+        }
+    }
+}

@@ -149,6 +149,11 @@ impl Url {
         }
     }
 
+    /// As it may be shown: the query of a signed URL is a secret.
+    pub(super) fn shown(&self) -> String {
+        format!("{}{}", self.origin, without_query(&self.path))
+    }
+
     /// The same with one more parameter in its query; the value is encoded.
     pub(super) fn with_parameter(&self, key: &str, value: &str) -> Self {
         let separator = if self.path.contains('?') { '&' } else { '?' };
@@ -157,6 +162,11 @@ impl Url {
             path: format!("{}{separator}{key}={}", self.path, encode(value)),
         }
     }
+}
+
+/// The part of a URL that is no secret.
+pub(super) fn without_query(text: &str) -> &str {
+    text.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Percent-encodes everything but the unreserved characters of RFC 3986.

@@ -21,7 +21,7 @@ use super::limits::{ERROR_BYTES_MAX, Limits, REDIRECTS_MAX};
 use super::retry::{Trouble, parse_retry_after};
 use super::tls::{self, Files, Roots, Verify};
 use super::transport::{self, Chosen, OffLimits, Purpose, TooSlow};
-use super::url::{Origin, Scheme, Url, is_off_limits};
+use super::url::{Origin, Scheme, Url, is_off_limits, without_query};
 use crate::paths::Paths;
 
 /// What is sent with a request.
@@ -108,6 +108,15 @@ impl Answer {
             return Err(Trouble::passing(Failure::unreachable(message)));
         }
         Ok(bytes)
+    }
+
+    /// Reads a short body to its end, so that the connection can be used again.
+    pub(super) fn drain(self) {
+        let length = self.response.body().content_length();
+        if length.is_some_and(|length| length <= ERROR_BYTES_MAX) {
+            // A connection that fails here is not used again, which is all there is to it.
+            self.bytes(ERROR_BYTES_MAX).ok();
+        }
     }
 
     /// A status that nobody expected, with the server's own words.
@@ -246,11 +255,12 @@ impl Wire {
                 return Err(Failure::refused(format!(
                     "it redirected more than {REDIRECTS_MAX} times, last to '{}'; tell the \
                      registry's operator",
-                    quote(&url.to_string())
+                    quote(&url.shown())
                 ))
                 .into());
             }
             url = redirected(message, &answer)?;
+            answer.drain();
         }
     }
 
@@ -382,13 +392,13 @@ fn redirected(message: &Message<'_>, answer: &Answer) -> Result<Url, Failure> {
     }
     let location = answer.field(header::LOCATION)?.unwrap_or_default();
     let to = from.join(location).map_err(|why| {
-        let location = quote(location);
+        let location = quote(without_query(location));
         Failure::refused(format!(
             "it redirects to '{location}', which {why}; tell the registry's operator"
         ))
     })?;
     let refused = |why: &str| {
-        let to = quote(&to.to_string());
+        let to = quote(&to.shown());
         Err(Failure::refused(format!("it redirects to '{to}', {why}")))
     };
     if from.origin.scheme == Scheme::Https && to.origin.scheme == Scheme::Http {

@@ -39,9 +39,8 @@ pub struct Changes {
     pub warnings: Warnings,
 }
 
-/// Says whether a new entry is the caller's own: its path, what it is, and whether it is a
-/// directory or a file with nothing in it.
-pub type IsOwn<'a> = &'a dyn Fn(&[u8], Kind, bool) -> bool;
+/// Says whether a new entry with nothing in it is the caller's own, by its path and what it is.
+pub type IsOwn<'a> = &'a dyn Fn(&[u8], Kind) -> bool;
 
 /// Compares the tree `upper` with `layers`, lowest first.
 pub fn changes(upper: Dir, layers: &[PathBuf], is_own: IsOwn<'_>) -> anyhow::Result<Changes> {
@@ -118,7 +117,7 @@ impl Comparison<'_> {
                     Node::Dir(dir) => dir.names()?.is_empty(),
                     Node::File(_) | Node::Link(_) | Node::Special(_) => entry.size == 0,
                 };
-                if (self.is_own)(path, entry.kind, empty) {
+                if empty && (self.is_own)(path, entry.kind) {
                     self.changes.own.insert(path.to_vec());
                 } else {
                     self.note(path, Difference::Added);

@@ -2,19 +2,31 @@
 //! Decompression, in this process only: nothing of PATH ever sees a layer (hostile-inputs T24).
 //!
 //! What the bytes say wins: the format is told by its magic number, and a media type that says
-//! otherwise is an error of the caller. Memory is bounded by the formats' windows.
+//! otherwise is an error of the caller. Memory is bounded by the formats' windows, those of all
+//! streams of the process together.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// The largest zstd window that is accepted, as a power of two: 32 MiB. `zstd -19` needs 8 MiB,
 /// `--ultra -20` needs all of it.
 const ZSTD_WINDOW_LOG_MAX: u32 = 25;
 
+/// What zstd windows of all streams may take together. A stream with a large window has it for
+/// itself, and the others wait for it to end.
+const ZSTD_WINDOWS_BYTES: u64 = 1 << ZSTD_WINDOW_LOG_MAX;
+
+/// The window that a stream may have at the least, as a power of two, so that a later frame can
+/// have a larger one than the first: 8 MiB.
+const ZSTD_WINDOW_LOG_USUAL: u32 = 23;
+
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// The longest magic number.
-const MAGIC_BYTES_MAX: u64 = 6;
+/// The longest magic number, and the longest header of a zstd frame.
+const START_BYTES_MAX: u64 = 18;
+
+const ZSTD_MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
 
 /// A reader whose first bytes were looked at.
 pub type Start<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
@@ -47,7 +59,62 @@ pub enum Decoder<R: BufRead> {
     /// gzip, with as many members as there are.
     Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
     /// zstd, with as many frames as there are.
-    Zstd(Box<zstd::stream::read::Decoder<'static, R>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, R>>, Window),
+}
+
+/// Memory that was set apart for a window; given back on drop.
+#[derive(Debug)]
+pub struct Window {
+    bytes: u64,
+}
+
+/// Bytes that windows take.
+static WINDOWS: Mutex<u64> = Mutex::new(0);
+static WINDOW_FREED: Condvar = Condvar::new();
+
+impl Window {
+    /// Waits until there is room.
+    fn reserve(log: u32) -> Self {
+        let bytes = 1 << log;
+        let taken = WINDOWS.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |taken: &mut u64| *taken + bytes > ZSTD_WINDOWS_BYTES;
+        let mut taken = WINDOW_FREED
+            .wait_while(taken, full)
+            .unwrap_or_else(PoisonError::into_inner);
+        *taken += bytes;
+        Self { bytes }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let mut taken = WINDOWS.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken = taken.saturating_sub(self.bytes);
+        WINDOW_FREED.notify_all();
+    }
+}
+
+/// The window that the first frame asks for, as a power of two (RFC 8878, 3.1.1.1); all that is
+/// allowed when the beginning is not a frame.
+fn window_log(start: &[u8]) -> u32 {
+    let (Some(&descriptor), true) = (start.get(4), start.starts_with(ZSTD_MAGIC)) else {
+        return ZSTD_WINDOW_LOG_MAX;
+    };
+    let is_single_segment = descriptor & 0x20 != 0;
+    let bytes = if is_single_segment {
+        let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+        let length = [1, 2, 4, 8][usize::from(descriptor >> 6)];
+        let field = start.get(5 + dictionary..5 + dictionary + length);
+        let little = field.unwrap_or(&[0xff; 8]).iter().rev();
+        let size = little.fold(0_u64, |size, byte| size << 8 | u64::from(*byte));
+        if length == 2 { size + 256 } else { size }
+    } else {
+        let window = u64::from(start.get(5).copied().unwrap_or(0xff));
+        let base = 1_u64 << (10 + (window >> 3));
+        base + base / 8 * (window & 7)
+    };
+    let log = u64::BITS - bytes.saturating_sub(1).leading_zeros();
+    log.clamp(ZSTD_WINDOW_LOG_USUAL, ZSTD_WINDOW_LOG_MAX)
 }
 
 impl<R: BufRead> fmt::Debug for Decoder<R> {
@@ -64,9 +131,10 @@ impl<R: BufRead> fmt::Debug for Decoder<R> {
 pub fn decode<R: Read>(mut reader: R) -> io::Result<Decoder<Start<R>>> {
     let mut start = Vec::new();
     (&mut reader)
-        .take(MAGIC_BYTES_MAX)
+        .take(START_BYTES_MAX)
         .read_to_end(&mut start)?;
     let compression = detect(&start)?;
+    let log = window_log(&start);
     let reader = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(start).chain(reader));
     match compression {
         Compression::Plain => Ok(Decoder::Plain(reader)),
@@ -74,9 +142,10 @@ pub fn decode<R: Read>(mut reader: R) -> io::Result<Decoder<Start<R>>> {
             flate2::bufread::MultiGzDecoder::new(reader),
         ))),
         Compression::Zstd => {
+            let window = Window::reserve(log);
             let mut decoder = zstd::stream::read::Decoder::with_buffer(reader)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Ok(Decoder::Zstd(Box::new(decoder)))
+            decoder.window_log_max(log)?;
+            Ok(Decoder::Zstd(Box::new(decoder), window))
         }
     }
 }
@@ -94,7 +163,7 @@ fn detect(start: &[u8]) -> io::Result<Compression> {
     if start.starts_with(b"\x1f\x8b") {
         return Ok(Compression::Gzip);
     }
-    if skippable || start.starts_with(b"\x28\xb5\x2f\xfd") {
+    if skippable || start.starts_with(ZSTD_MAGIC) {
         return Ok(Compression::Zstd);
     }
     match FOREIGN.iter().find(|(magic, _)| start.starts_with(magic)) {
@@ -112,7 +181,7 @@ impl<R: BufRead> Decoder<R> {
         match self {
             Self::Plain(_) => Compression::Plain,
             Self::Gzip(_) => Compression::Gzip,
-            Self::Zstd(_) => Compression::Zstd,
+            Self::Zstd(..) => Compression::Zstd,
         }
     }
 }
@@ -122,7 +191,7 @@ impl<R: BufRead> Read for Decoder<R> {
         match self {
             Self::Plain(reader) => reader.read(buffer),
             Self::Gzip(decoder) => decoder.read(buffer),
-            Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder, _) => decoder.read(buffer),
         }
         .map_err(|err| match err.kind() {
             io::ErrorKind::Interrupted => err,
@@ -187,6 +256,22 @@ mod tests {
         ] {
             assert!(decoded(&bytes).is_err(), "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn t21_windows_are_read_from_the_first_frame() {
+        for (log, expected) in [(10, 23), (23, 23), (24, 24), (25, 25), (27, 25)] {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.include_contentsize(false).unwrap();
+            encoder.write_all(&[7; 100_000]).unwrap();
+            assert_eq!(window_log(&encoder.finish().unwrap()), expected, "{log}");
+        }
+        // A single segment: its window is as large as its content.
+        assert_eq!(window_log(b"\x28\xb5\x2f\xfd\xa0\0\0\0\x02"), 25);
+        assert_eq!(window_log(b"\x28\xb5\x2f\xfd\xa0\0\0\0\x01"), 24);
+        assert_eq!(window_log(b"\x28\xb5\x2f\xfd\x20\x05"), 23);
+        assert_eq!(window_log(b"\x50\x2a\x4d\x18"), 25);
     }
 
     #[test]

@@ -13,10 +13,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 
+use super::facts::Known;
 use super::member::{Member, MemberKind, printable};
-use super::times::Times;
-use crate::digest::Digest;
-use crate::sys::dir::{self, Dir, Kind, Space};
+use crate::digest::{Digest, Hashing};
+use crate::sys::dir::{self, Dir, Kind, Space, Time};
 use crate::sys::root::{Links, Root};
 
 /// Most entries in one layer; larger layers do not occur, and an inode costs a file system more
@@ -86,14 +86,23 @@ pub struct Extractor {
     /// Where replaced trees are moved to be removed; outside `root`, on the same file system.
     trash: Dir,
     /// The directory of the last member, which most members share.
-    parent: Option<(Vec<u8>, Dir)>,
-    /// Times of directories by inode; set at the end, because each entry made changes them.
-    times: Times,
+    parent: Option<Parent>,
+    /// Contents of the files written, so that nobody has to read them again.
+    known: Known,
     notes: Notes,
     entries: u64,
     unchecked_entries: u64,
     unchecked_bytes: u64,
     buffer: Vec<u8>,
+}
+
+/// A directory in which entries are made. Each of them changes its time, which is set back when
+/// another directory has its turn.
+#[derive(Debug)]
+struct Parent {
+    key: Vec<u8>,
+    dir: Dir,
+    time: Time,
 }
 
 /// What was in the way of a member and has been removed.
@@ -122,7 +131,7 @@ impl Extractor {
             strict: Root::open_with(dir, Links::Refused)?,
             trash: Dir::open(trash)?,
             parent: None,
-            times: Times::default(),
+            known: Known::default(),
             notes: Notes::default(),
             entries: 0,
             unchecked_entries: 0,
@@ -139,11 +148,10 @@ impl Extractor {
             .with_context(|| format!("unpacking entry '{}'", printable(&member.path)))
     }
 
-    /// What is left to do when all members are written: the times of directories by inode, and
-    /// what happened.
-    pub fn finish(mut self) -> (Times, Notes) {
-        self.times.sort();
-        (self.times, self.notes)
+    /// Ends when all members are written: what is known of the files, and what happened.
+    pub fn finish(mut self) -> anyhow::Result<(Known, Notes)> {
+        self.leave_parent()?;
+        Ok((self.known, self.notes))
     }
 
     fn write_member(&mut self, member: &Member, content: &mut dyn Read) -> anyhow::Result<()> {
@@ -159,6 +167,7 @@ impl Extractor {
                 member.kind == MemberKind::Directory,
                 "the layer's root can only be a directory"
             );
+            self.leave_parent()?;
             let root = Dir::from(self.root.open_readable_dir(Path::new("."))?);
             return self.set_dir_attributes(&root, member);
         };
@@ -174,8 +183,8 @@ impl Extractor {
         }
         let parent = self.take_parent(parents)?;
         let name = OsStr::from_bytes(name);
-        self.write_entry(&parent, name, member, content)?;
-        self.keep_parent(parents, parent);
+        self.write_entry(&parent.dir, name, member, content)?;
+        self.parent = Some(parent);
         Ok(())
     }
 
@@ -187,10 +196,7 @@ impl Extractor {
         content: &mut dyn Read,
     ) -> anyhow::Result<()> {
         match member.kind {
-            MemberKind::File => {
-                self.clear(parent, name)?;
-                self.write_file(parent, name, member, content)
-            }
+            MemberKind::File => self.write_file(parent, name, member, content),
             MemberKind::Directory => self.write_dir(parent, name, member),
             MemberKind::HardLink => self.write_hard_link(parent, name, member),
             MemberKind::Link => {
@@ -229,7 +235,15 @@ impl Extractor {
         member: &Member,
         content: &mut dyn Read,
     ) -> anyhow::Result<()> {
-        let mut file = parent.make_file(name)?;
+        let file = match parent.make_file(name) {
+            // Mostly there is nothing, so looking first would be in vain.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                self.clear(parent, name)?;
+                parent.make_file(name)?
+            }
+            made => made?,
+        };
+        let mut file = Hashing::new(file);
         let mut left = member.size;
         let mut buffer = std::mem::take(&mut self.buffer);
         while left > 0 {
@@ -244,10 +258,15 @@ impl Extractor {
             self.account(n as u64)?;
         }
         self.buffer = buffer;
+        let (digest, _, file) = file.finish();
         // In this order: chown(2) clears setuid and file capabilities (hostile-inputs T12).
         dir::set_owner_and_mode(&file, (member.uid, member.gid), member.mode)?;
         self.set_xattrs(&file, member)?;
-        Ok(dir::set_time(&file, member.time)?)
+        dir::set_time(&file, member.time)?;
+        if member.xattrs.is_empty() {
+            self.known.insert(dir::inode(&file)?, digest);
+        }
+        Ok(())
     }
 
     fn write_dir(&mut self, parent: &Dir, name: &OsStr, member: &Member) -> anyhow::Result<()> {
@@ -267,9 +286,7 @@ impl Extractor {
     fn set_dir_attributes(&mut self, dir: &Dir, member: &Member) -> anyhow::Result<()> {
         dir::set_owner_and_mode(dir, (member.uid, member.gid), member.mode)?;
         self.set_xattrs(dir, member)?;
-        let (_, inode) = dir.own_entry()?.inode;
-        self.times.insert(inode, member.time);
-        Ok(())
+        Ok(dir::set_time(dir, member.time)?)
     }
 
     /// A hard link's target is a name in this layer, never followed and never made.
@@ -321,9 +338,10 @@ impl Extractor {
             !matches!(removed, b"" | b"." | b".."),
             "a whiteout that names nothing"
         );
-        let parent = self.take_parent(parents)?;
+        let kept = self.take_parent(parents)?;
+        let parent = &kept.dir;
         if name == OPAQUE {
-            set_opaque(&parent)?;
+            set_opaque(parent)?;
         } else {
             let removed = OsStr::from_bytes(removed);
             match parent.entry(removed)? {
@@ -336,7 +354,7 @@ impl Extractor {
                 Some(_) => {}
             }
         }
-        self.keep_parent(parents, parent);
+        self.parent = Some(kept);
         Ok(())
     }
 
@@ -354,7 +372,10 @@ impl Extractor {
             let moved = OsStr::new("replaced");
             parent.rename(name, &self.trash, moved)?;
             self.trash.remove_tree(moved)?;
+            self.known.clear();
         } else {
+            let (_, inode) = entry.inode;
+            self.known.remove(inode);
             parent.remove(name)?;
         }
         Ok(Cleared::Entry)
@@ -362,20 +383,27 @@ impl Extractor {
 
     /// The directory that `parents` name, made where it is absent. It is taken out of the cache:
     /// when something goes wrong or is replaced, nothing stale stays there.
-    fn take_parent(&mut self, parents: &[&[u8]]) -> anyhow::Result<Dir> {
+    fn take_parent(&mut self, parents: &[&[u8]]) -> anyhow::Result<Parent> {
         let key = parents.join(&b'/');
-        if let Some((_, dir)) = self.parent.take().filter(|(cached, _)| *cached == key) {
-            return Ok(dir);
+        if let Some(parent) = self.parent.take_if(|cached| cached.key == key) {
+            return Ok(parent);
         }
-        if let Ok(fd) = self.strict.open_readable_dir(&joined(parents)) {
-            return Ok(Dir::from(fd));
-        }
-        self.ensure_parents(parents)
-            .with_context(|| format!("making its directory '{}'", printable(&key)))
+        self.leave_parent()?;
+        let dir = match self.strict.open_readable_dir(&joined(parents)) {
+            Ok(fd) => Dir::from(fd),
+            Err(_) => self
+                .ensure_parents(parents)
+                .with_context(|| format!("making its directory '{}'", printable(&key)))?,
+        };
+        let time = dir::time(&dir)?;
+        Ok(Parent { key, dir, time })
     }
 
-    fn keep_parent(&mut self, parents: &[&[u8]], dir: Dir) {
-        self.parent = Some((parents.join(&b'/'), dir));
+    fn leave_parent(&mut self) -> anyhow::Result<()> {
+        match self.parent.take() {
+            Some(parent) => Ok(dir::set_time(&parent.dir, parent.time)?),
+            None => Ok(()),
+        }
     }
 
     /// Walks down, link by link inside the root. Absent directories are made, a file in the way is
@@ -400,9 +428,11 @@ impl Extractor {
                     Kind::File | Kind::CharDevice | Kind::BlockDevice | Kind::Fifo | Kind::Other,
                 )
                 | None => {
+                    let time = dir::time(&dir)?;
                     let cleared = self.clear(&dir, name)?;
                     dir.make_dir(name)?;
                     self.account(0)?;
+                    dir::set_time(&dir, time)?;
                     let made = dir.open_dir(name)?;
                     dir::set_owner_and_mode(&made, (0, 0), IMPLIED_DIR_MODE)?;
                     if cleared == Cleared::Whiteout {

@@ -5,6 +5,7 @@
 //! later check writes the lines again and the first difference names the damage (hostile-inputs
 //! S6, S7). Times are left out, because file systems round them.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -26,6 +27,34 @@ pub struct Totals {
     pub bytes: u64,
 }
 
+/// Files of which most is known: without extended attributes, by inode.
+#[derive(Debug, Default)]
+pub struct Known {
+    files: HashMap<u64, Digest>,
+}
+
+impl Known {
+    /// Most files that are remembered, which bounds the memory; the others are read again.
+    const FILES_MAX: usize = 57_000;
+
+    /// Remembers a file that has just been written, without extended attributes.
+    pub fn insert(&mut self, inode: u64, content: Digest) {
+        if self.files.len() < Self::FILES_MAX || self.files.contains_key(&inode) {
+            self.files.insert(inode, content);
+        }
+    }
+
+    /// Forgets a file whose inode can be another's from now on.
+    pub fn remove(&mut self, inode: u64) {
+        self.files.remove(&inode);
+    }
+
+    /// Forgets all files.
+    pub fn clear(&mut self) {
+        self.files.clear();
+    }
+}
+
 /// Most bytes of names that a walk remembers; a million of usual length take less.
 const NAMES_BYTES_MAX: usize = 20 << 20;
 
@@ -36,13 +65,9 @@ struct Level {
     next: usize,
 }
 
-/// Writes a line for each entry of the tree at `path` to `out`; `each_dir` sees each directory
-/// before the next entry is looked at.
-pub fn write(
-    path: &Path,
-    out: &mut dyn Write,
-    each_dir: &mut dyn FnMut(&Dir, Entry) -> anyhow::Result<()>,
-) -> anyhow::Result<Totals> {
+/// Writes a line for each entry of the tree at `path` to `out`. The content of files whose inode is
+/// in `known` is not read again.
+pub fn write(path: &Path, out: &mut dyn Write, known: &Known) -> anyhow::Result<Totals> {
     let root = Root::open_with(path, Links::Refused)?;
     let mut totals = Totals::default();
     // No recursion, so any depth will do.
@@ -52,8 +77,12 @@ pub fn write(
         let room = NAMES_BYTES_MAX - levels.iter().map(|level| level.dirs.cost()).sum::<usize>();
         let shown = || format!("reading '{}'", printable(path.as_os_str().as_bytes()));
         let dir = Dir::from(root.open_readable_dir(&path).with_context(shown)?);
-        each_dir(&dir, dir.own_entry()?)?;
-        let dirs = write_dir(&path, &dir, room, (&mut *out, &mut totals)).with_context(shown)?;
+        let mut walk = Walk {
+            known,
+            out: &mut *out,
+            totals: &mut totals,
+        };
+        let dirs = walk.write_dir(&path, &dir, room).with_context(shown)?;
         levels.push(Level {
             path,
             dirs,
@@ -70,56 +99,65 @@ pub fn write(
     Ok(totals)
 }
 
-/// Writes the lines of a directory and of what it holds but directories, whose names it returns.
-fn write_dir(
-    path: &Path,
-    dir: &Dir,
-    room: usize,
-    (out, totals): (&mut dyn Write, &mut Totals),
-) -> anyhow::Result<Names> {
-    totals.entries += 1;
-    let line = Line {
-        entry: dir.own_entry()?,
-        content: Digest::of(b""),
-        xattrs: digest_xattrs(dir)?,
-        path,
-    };
-    line.write(out)?;
-    let names = Names::read_sorted(dir, room)?.with_context(|| {
-        format!(
-            "its names take more than the {} MiB that are accepted",
-            NAMES_BYTES_MAX >> 20
-        )
-    })?;
-    let mut is_dir = Vec::with_capacity(names.len());
-    for name in names.iter() {
-        let path = path.join(name);
-        let entry = dir.entry(name)?.with_context(|| {
-            let path = printable(path.as_os_str().as_bytes());
-            format!("'{path}' vanished while it was read")
-        })?;
-        is_dir.push(entry.kind == Kind::Directory);
-        if entry.kind == Kind::Directory {
-            continue;
-        }
-        totals.entries += 1;
-        totals.bytes += if entry.kind == Kind::File {
-            entry.size
-        } else {
-            0
-        };
-        let (content, xattrs) = read_content(dir, name, entry)
-            .with_context(|| format!("reading '{}'", printable(path.as_os_str().as_bytes())))?;
+/// What a walk needs in every directory.
+struct Walk<'a> {
+    known: &'a Known,
+    out: &'a mut dyn Write,
+    totals: &'a mut Totals,
+}
+
+impl Walk<'_> {
+    /// Writes the lines of a directory and of what it holds but directories, whose names it returns.
+    fn write_dir(&mut self, path: &Path, dir: &Dir, room: usize) -> anyhow::Result<Names> {
+        self.totals.entries += 1;
         let line = Line {
-            entry,
-            content,
-            xattrs,
-            path: &path,
+            entry: dir.own_entry()?,
+            content: Digest::of(b""),
+            xattrs: digest_xattrs(dir)?,
+            path,
         };
-        line.write(out)?;
+        line.write(self.out)?;
+        let names = Names::read_sorted(dir, room)?.with_context(|| {
+            format!(
+                "its names take more than the {} MiB that are accepted",
+                NAMES_BYTES_MAX >> 20
+            )
+        })?;
+        let mut is_dir = Vec::with_capacity(names.len());
+        for name in names.iter() {
+            let path = path.join(name);
+            let entry = dir.entry(name)?.with_context(|| {
+                let path = printable(path.as_os_str().as_bytes());
+                format!("'{path}' vanished while it was read")
+            })?;
+            is_dir.push(entry.kind == Kind::Directory);
+            if entry.kind == Kind::Directory {
+                continue;
+            }
+            self.totals.entries += 1;
+            self.totals.bytes += if entry.kind == Kind::File {
+                entry.size
+            } else {
+                0
+            };
+            let (_, inode) = entry.inode;
+            let (content, xattrs) = match self.known.files.get(&inode) {
+                Some(content) if entry.kind == Kind::File => (*content, Digest::of(b"")),
+                Some(_) | None => read_content(dir, name, entry).with_context(|| {
+                    format!("reading '{}'", printable(path.as_os_str().as_bytes()))
+                })?,
+            };
+            let line = Line {
+                entry,
+                content,
+                xattrs,
+                path: &path,
+            };
+            line.write(self.out)?;
+        }
+        let mut is_dir = is_dir.into_iter();
+        Ok(names.retain(|_| is_dir.next() == Some(true)))
     }
-    let mut is_dir = is_dir.into_iter();
-    Ok(names.retain(|_| is_dir.next() == Some(true)))
 }
 
 fn read_content(dir: &Dir, name: &OsStr, entry: Entry) -> anyhow::Result<(Digest, Digest)> {

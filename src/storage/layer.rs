@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::decode::{self, Compression};
 use super::extract::{Extractor, Notes};
-use super::facts::{self, Totals};
+use super::facts::{self, Known, Totals};
 use super::member::{Members, printable};
 use crate::digest::{Digest, Hashing};
 use crate::sys;
@@ -49,13 +48,12 @@ impl LayerRecord {
     }
 }
 
-/// A layer that was unpacked into a staging directory.
+/// A tree that was unpacked into a staging directory, before its diff ID was compared.
 #[derive(Debug)]
-pub struct Unpacked {
-    /// What is now in its `layer.json`.
-    pub record: LayerRecord,
-    /// How it was compressed.
-    pub compression: Compression,
+pub struct Tree {
+    totals: Totals,
+    facts: Digest,
+    opaque: bool,
     /// What happened, for warnings.
     pub notes: Notes,
 }
@@ -70,73 +68,53 @@ pub fn tree(layers: &Path, diff_id: &Digest) -> PathBuf {
     dir(layers, diff_id).join("fs")
 }
 
-/// Unpacks the layer that `reader` gives, compressed or not, into the new directory `staging`.
-///
-/// Every byte goes into the diff ID, those after the end of the archive too. When `expected` is
-/// not what comes out, nothing is recorded.
-pub fn unpack(
-    reader: impl Read,
-    staging: &Path,
-    expected: Option<&Digest>,
-) -> anyhow::Result<Unpacked> {
+/// Unpacks the plain archive that `reader` gives into the new directory `staging`. It is read to
+/// its end, behind its end mark too.
+pub fn unpack(reader: impl Read, staging: &Path) -> anyhow::Result<Tree> {
     let fs = staging.join("fs");
     sys::fs::ensure_dir(&fs, 0o700)?;
-    let decoder = decode::decode(reader).context("decompressing the layer")?;
-    let compression = decoder.compression();
-    let mut members = Members::new(Hashing::new(decoder));
+    let mut members = Members::new(reader);
     let mut extractor = Extractor::new(&fs, staging)?;
     while let Some(member) = members.read_next()? {
         extractor.write(&member, &mut members)?;
     }
-    let (diff_id, _, _) = members.drain()?.finish();
-    if let Some(expected) = expected {
-        ensure!(
-            diff_id == *expected,
-            "the layer's content is {diff_id}, but the image's config says {expected}"
-        );
-    }
-    let (times, notes) = extractor.finish();
-    let facts = staging.join("facts");
-    let (digest, totals) = write_facts(&fs, &facts, &mut |dir, entry| {
-        let (_, inode) = entry.inode;
-        match times.get(inode) {
-            Some(time) => Ok(dir::set_time(dir, time)?),
-            None => Ok(()),
-        }
-    })?;
-    let root = Dir::open(&fs)?;
+    members.drain()?;
+    let (known, notes) = extractor.finish()?;
+    let (facts, totals) = write_facts(&fs, &staging.join("facts"), &known)?;
+    Ok(Tree {
+        totals,
+        facts,
+        opaque: is_opaque(&Dir::open(&fs)?)?,
+        notes,
+    })
+}
+
+/// Writes down what is in `staging`: with its `layer.json` it is a layer.
+pub fn record(staging: &Path, diff_id: &Digest, tree: &Tree) -> anyhow::Result<LayerRecord> {
     let record = LayerRecord {
         version: VERSION,
-        diff_id,
-        entries: totals.entries,
-        bytes: totals.bytes,
-        facts: digest,
-        opaque: is_opaque(&root)?,
+        diff_id: *diff_id,
+        entries: tree.totals.entries,
+        bytes: tree.totals.bytes,
+        facts: tree.facts,
+        opaque: tree.opaque,
     };
     let json = serde_json::to_vec(&record)?;
     // The whole staging directory is flushed before it becomes visible.
     let durability = sys::fs::Durability::Memory;
     sys::fs::write_atomic(&staging.join("layer.json"), &json, 0o600, durability)?;
-    Ok(Unpacked {
-        record,
-        compression,
-        notes,
-    })
+    Ok(record)
 }
 
 fn is_opaque(root: &Dir) -> anyhow::Result<bool> {
     Ok(dir::xattr(root, super::extract::OPAQUE_XATTR.as_ref())?.is_some())
 }
 
-fn write_facts(
-    fs: &Path,
-    path: &Path,
-    each_dir: &mut dyn FnMut(&Dir, dir::Entry) -> anyhow::Result<()>,
-) -> anyhow::Result<(Digest, Totals)> {
+fn write_facts(fs: &Path, path: &Path, known: &Known) -> anyhow::Result<(Digest, Totals)> {
     let parent = Dir::open(path.parent().unwrap_or(Path::new(".")))?;
     let file = parent.make_file(path.file_name().unwrap_or_default())?;
     let mut out = Hashing::new(BufWriter::with_capacity(64 << 10, file));
-    let totals = facts::write(fs, &mut out, each_dir)?;
+    let totals = facts::write(fs, &mut out, known)?;
     out.flush()?;
     Ok((out.finish().0, totals))
 }
@@ -190,7 +168,7 @@ fn check_into(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> an
     }));
     let stored = Dir::open(&dir)?.open_file("facts".as_ref())?;
     let mut compare = Compare::new(Hashing::new(stored));
-    let totals = facts::write(&dir.join("fs"), &mut compare, &mut |_, _| Ok(()))?;
+    let totals = facts::write(&dir.join("fs"), &mut compare, &Known::default())?;
     let digest = compare.finish(findings)?;
     if digest != record.facts {
         findings.push("the file 'facts' is damaged".to_owned());

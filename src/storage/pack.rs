@@ -181,7 +181,7 @@ impl<'a> Packer<'a> {
         if entry.links > 1 && entry.kind != Kind::Directory {
             if let Some(first) = self.linked.get(&entry.inode) {
                 let first = first.clone();
-                self.header(&name, b'1', entry, (0, &first), &[])?;
+                self.header((&name, b'1'), entry, (0, &first), &[])?;
                 return Ok(Descend::No);
             }
             self.linked.insert(entry.inode, name.clone());
@@ -193,7 +193,7 @@ impl<'a> Packer<'a> {
                     name.push(b'.');
                 }
                 name.push(b'/');
-                self.header(&name, b'5', entry, (0, &[]), &xattrs_of(dir)?)?;
+                self.header((&name, b'5'), entry, (0, &[]), &xattrs_of(dir)?)?;
                 if opaque {
                     name.truncate(path.len() + usize::from(!path.is_empty()));
                     name.extend(OPAQUE);
@@ -201,14 +201,14 @@ impl<'a> Packer<'a> {
                 }
             }
             Node::File(file) => self.file(&name, entry, file, warnings)?,
-            Node::Link(target) => self.header(&name, b'2', entry, (0, &target), &[])?,
+            Node::Link(target) => self.header((&name, b'2'), entry, (0, &target), &[])?,
             Node::Special(_) => {
                 let flag = match entry.kind {
                     Kind::CharDevice => b'3',
                     Kind::BlockDevice => b'4',
                     Kind::Fifo | Kind::File | Kind::Directory | Kind::Link | Kind::Other => b'6',
                 };
-                self.header(&name, flag, entry, (0, &[]), &[])?;
+                self.header((&name, flag), entry, (0, &[]), &[])?;
             }
         }
         Ok(Descend::Yes)
@@ -261,7 +261,7 @@ impl<'a> Packer<'a> {
             links: 1,
             time: Time::default(),
         };
-        self.header(name, b'0', entry, (0, &[]), &[])
+        self.header((name, b'0'), entry, (0, &[]), &[])
     }
 
     fn file(
@@ -272,7 +272,7 @@ impl<'a> Packer<'a> {
         warnings: &mut Warnings,
     ) -> anyhow::Result<()> {
         let xattrs = xattrs_of(&file)?;
-        self.header(name, b'0', entry, (entry.size, &[]), &xattrs)?;
+        self.header((name, b'0'), entry, (entry.size, &[]), &xattrs)?;
         let copied = self.content(&mut file, entry.size)?;
         if copied < entry.size {
             let missing = entry.size - copied;
@@ -322,8 +322,7 @@ impl<'a> Packer<'a> {
     /// what it links to.
     fn header(
         &mut self,
-        name: &[u8],
-        flag: u8,
+        (name, flag): (&[u8], u8),
         entry: Entry,
         (size, link): (u64, &[u8]),
         xattrs: &[Xattr],

@@ -18,11 +18,15 @@ use anyhow::{Context as _, bail, ensure};
 use super::extract::{XattrRule, components, xattr_rule};
 use super::member::{Member, MemberKind, printable};
 use super::walk::Warnings;
+use crate::sys;
 use crate::sys::copy::copy_content;
 use crate::sys::dir::{self, Dir, Kind, Time};
 
 /// Mode of directories that an archive does not list but puts something into.
 const IMPLIED_DIR_MODE: u32 = 0o755;
+
+/// Names of what is not whole yet: this, the process and a number.
+const TEMPORARY: &str = ".wharf-cp-";
 
 /// What is kept of an entry besides its content, its permissions and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +86,7 @@ struct Level {
 impl Placer {
     /// Puts entries below `top`.
     pub fn new(top: Dir, keep: Keep) -> Self {
+        sweep(&top);
         Self {
             top,
             levels: Vec::new(),
@@ -212,7 +217,7 @@ impl Placer {
             );
         }
         self.serial += 1;
-        let temporary = format!(".wharf-cp-{}-{}", std::process::id(), self.serial);
+        let temporary = format!("{TEMPORARY}{}-{}", std::process::id(), self.serial);
         let temporary = OsStr::new(&temporary);
         let renamed = make(self, &parent, temporary)
             .and_then(|()| Ok(parent.rename(temporary, &parent, name)?));
@@ -342,7 +347,11 @@ impl Placer {
             let os_name = OsStr::from_bytes(name);
             last = Last::Found;
             let dir = match parent.hold(os_name)? {
-                Some(held) if held.entry().kind == Kind::Directory => held.open_dir()?,
+                Some(held) if held.entry().kind == Kind::Directory => {
+                    let dir = held.open_dir()?;
+                    sweep(&dir);
+                    dir
+                }
                 Some(_) => bail!(
                     "'{}' is there and is no directory; it is not replaced, and a link not followed",
                     printable(name)
@@ -376,6 +385,21 @@ impl Placer {
         };
         dir::set_owner_and_mode(&made, owner, IMPLIED_DIR_MODE)?;
         Ok(made)
+    }
+}
+
+/// Removes what was not whole when its process was killed. A process that is at it is there.
+fn sweep(dir: &Dir) {
+    let is_stale = |name: &OsStr| {
+        let pid = name.to_str()?.strip_prefix(TEMPORARY)?.split('-').next()?;
+        let pid = pid.parse::<i32>().ok()?;
+        sys::process::start_ticks(pid).err()
+    };
+    // What stays is in nobody's way.
+    for name in dir.names().unwrap_or_default() {
+        if is_stale(&name).is_some() {
+            dir.remove(&name).ok();
+        }
     }
 }
 

@@ -414,6 +414,21 @@ pub fn set_time(fd: impl AsFd, time: Time) -> Result<()> {
     rustix::fs::futimens(fd, &time.stamps()).map_err(|err| Error::new("futimens()", err))
 }
 
+/// The time of last modification of an open file.
+pub fn time(fd: impl AsFd) -> Result<Time> {
+    let stat = rustix::fs::fstat(fd).map_err(|err| Error::new("fstat()", err))?;
+    Ok(Time {
+        seconds: stat.st_mtime,
+        nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+    })
+}
+
+/// The inode number of an open file.
+pub fn inode(fd: impl AsFd) -> Result<u64> {
+    let stat = rustix::fs::fstat(fd).map_err(|err| Error::new("fstat()", err))?;
+    Ok(stat.st_ino)
+}
+
 /// Sets an extended attribute of an open file.
 pub fn set_xattr(fd: impl AsFd, name: &OsStr, value: &[u8]) -> Result<()> {
     rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())

@@ -40,11 +40,9 @@ impl KernelFileSystems {
             return Ok(*known);
         }
         let stat = rustix::fs::fstatfs(fd).map_err(|err| Error::new("fstatfs()", err))?;
-        // The type's width differs between machines, the numbers do not.
-        let magic = stat.f_type.cast_unsigned();
-        let found = MAGIC
-            .iter()
-            .any(|known| u64::from(*known) == u64::from(magic));
+        // The field's type differs between machines, the 32 bits of the number do not.
+        let magic = stat.f_type as u32;
+        let found = MAGIC.contains(&magic);
         self.0.insert(device, found);
         Ok(found)
     }

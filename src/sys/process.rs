@@ -130,6 +130,17 @@ pub fn become_subreaper() -> Result<()> {
         .map_err(|err| Error::new("prctl(PR_SET_CHILD_SUBREAPER)", err))
 }
 
+/// Lets this process open as many files as it may: walking a deep tree takes one for each level.
+pub fn raise_open_files() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).map_err(|err| Error::new("setrlimit(RLIMIT_NOFILE)", err))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

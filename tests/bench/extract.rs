@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use wharf::digest::Hashing;
 use wharf::storage::layer;
 use wharf::sys::dir::Dir;
 
@@ -16,6 +17,10 @@ fn main() -> anyhow::Result<()> {
     };
     let file = File::open(archive).with_context(|| format!("opening '{archive}'"))?;
     let directory = Path::new(directory);
-    layer::unpack(file, directory, None).with_context(|| format!("unpacking '{archive}'"))?;
+    let mut reader = Hashing::new(file);
+    let tree =
+        layer::unpack(&mut reader, directory).with_context(|| format!("unpacking '{archive}'"))?;
+    let (diff_id, _, _) = reader.finish();
+    layer::record(directory, &diff_id, &tree)?;
     Ok(Dir::open(directory)?.sync_file_system()?)
 }

@@ -391,6 +391,15 @@ impl Server {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The requests for something, without those that find out whether the server speaks TLS.
+    pub fn asked(&self) -> Vec<Seen> {
+        let seen = self.seen();
+        seen.iter()
+            .filter(|seen| seen.path != "/v2/")
+            .cloned()
+            .collect()
+    }
+
     /// How many requests had this method and a path that ends so.
     pub fn count(&self, method: &str, end: &str) -> usize {
         let seen = self.seen();

@@ -38,22 +38,22 @@ pub const BASIC: &str = "Basic YWxpY2U6czNjcjN0LXA0c3M=";
 pub const TOKEN: &str = "t0ken-s3cr3t";
 pub const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// Short enough that a case ends within a second or two.
+/// Short enough that a case ends within seconds, long enough for a busy machine.
 pub fn limits() -> Limits {
     let ms = Duration::from_millis;
     Limits {
-        resolve: ms(2000),
-        connect: ms(2000),
-        respond: ms(1500),
-        settle: ms(1500),
-        idle: ms(400),
-        pace_window: ms(600),
+        resolve: ms(5000),
+        connect: ms(5000),
+        respond: ms(3000),
+        settle: ms(3000),
+        idle: ms(1000),
+        pace_window: ms(1000),
         pace_bytes: 1000,
         tries: 3,
         backoff: ms(4),
         backoff_max: ms(20),
         retry_after_max: ms(1500),
-        helper: ms(2000),
+        helper: ms(5000),
     }
 }
 
@@ -311,7 +311,7 @@ pub fn wants_basic(seen: &Seen) -> Option<Reply> {
 }
 
 /// Longest a case may take, on a machine that does other things too.
-const CASE_MAX: Duration = Duration::from_secs(15);
+const CASE_MAX: Duration = Duration::from_secs(30);
 
 /// Runs a case; what is wrong with it is its text.
 pub fn run(case: &Case) -> Result<(), String> {

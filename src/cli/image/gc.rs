@@ -90,5 +90,6 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         report.print(&mut out)?;
     }
     out.flush()?;
+    super::note_hindrance(&store);
     Ok(ExitStatus::Success)
 }

@@ -114,7 +114,10 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let damaged = remove::unreadable(&store)?
         .into_iter()
         .filter(|_| args.filters.is_empty() && args.patterns.is_empty())
-        .map(|(reference, problem)| Damaged { reference, problem });
+        .map(|found| Damaged {
+            reference: found.shown,
+            problem: found.problem,
+        });
     let list = List {
         schema: SCHEMA,
         total: sizes.of_all(&digests).into(),

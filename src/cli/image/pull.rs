@@ -11,21 +11,27 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::{Out, escape};
-use crate::definition::PullPolicy;
+use crate::definition::{PullPolicy, image};
+use crate::engine::{gc, images};
 use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome};
 use crate::image::store::Store;
+use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::registry::Client;
 use crate::settings::Settings;
+use crate::systemd::notify::Notifier;
 
 /// Bring images from registries
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// References, such as nginx:1 or quay.io/a/b@sha256:…
-    #[arg(value_name = "REF", required = true)]
+    #[arg(value_name = "REF", required_unless_present = "definition")]
     images: Vec<String>,
+    /// What images/NAME.toml says, as ctr-image@NAME.service does
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["images", "policy", "platform", "json"])]
+    definition: Option<ContainerName>,
     /// When to ask the registry about an image that is in the store
     #[arg(long, value_enum, default_value_t = PolicyArg::Always)]
     policy: PolicyArg,
@@ -64,8 +70,14 @@ impl From<PolicyArg> for PullPolicy {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+    if let Some(name) = &args.definition {
+        let definition = image::load(paths, name)?;
+        images::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;
+        return Ok(ExitStatus::Success);
+    }
     let store = Store::open(paths)?;
-    let client = Client::new(paths, &Settings::load(paths)?)?;
+    let settings = Settings::load(paths)?;
+    let client = Client::new(paths, &settings)?;
     let options = Options {
         policy: args.policy.into(),
         platform: args.platform.clone(),
@@ -74,8 +86,19 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut all = Vec::new();
     let mut first = None;
     for image in &args.images {
-        let progress = Progress::new(args.quiet || args.json);
+        let progress = Progress::new(if args.quiet || args.json {
+            Detail::Warnings
+        } else if io::stderr().is_terminal() {
+            Detail::Bars
+        } else {
+            Detail::Lines
+        });
         let pulled = pull::pull(&store, &client, image, &options, &|event| {
+            if let Event::Plan { bytes, .. } = event
+                && let Some(said) = gc::make_room_for_pull(paths, &settings, &store, bytes)
+            {
+                progress.line(&said);
+            }
             progress.show(event);
         });
         progress.clear();
@@ -114,19 +137,25 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     first.map_or(Ok(ExitStatus::Success), Err)
 }
 
-/// A bar for each layer on a terminal, lines elsewhere; both on standard error.
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Warnings,
+    Lines,
+    Bars,
+}
+
+/// What is told while it works, on standard error.
 struct Progress {
-    terminal: bool,
-    quiet: bool,
+    detail: Detail,
     bars: MultiProgress,
     layers: Mutex<BTreeMap<Digest, ProgressBar>>,
 }
 
 impl Progress {
-    fn new(quiet: bool) -> Self {
+    fn new(detail: Detail) -> Self {
         Self {
-            terminal: io::stderr().is_terminal() && !quiet,
-            quiet,
+            detail,
             bars: MultiProgress::new(),
             layers: Mutex::default(),
         }
@@ -135,7 +164,7 @@ impl Progress {
     fn show(&self, event: Event) {
         match event {
             Event::Warning(text) => self.line(&format!("warning: {text}")),
-            _ if self.quiet => {}
+            _ if self.detail == Detail::Warnings => {}
             Event::Elsewhere => {}
             Event::Found(reference) => self.line(&format!("found as {reference}")),
             Event::Waiting(holder) => self.line(&format!(
@@ -161,12 +190,12 @@ impl Progress {
                 if let Some(bar) = self.layers().remove(&digest) {
                     bar.finish_and_clear();
                 }
-                if !self.terminal {
+                if self.detail == Detail::Lines {
                     self.line(&format!("layer {}: done", digest.short()));
                 }
             }
             Event::Flushing => {
-                if self.terminal {
+                if self.detail == Detail::Bars {
                     let bar = self.bars.add(ProgressBar::new_spinner());
                     bar.set_message("writing to the disk");
                     bar.tick();
@@ -178,7 +207,7 @@ impl Progress {
 
     fn begin(&self, digest: Digest, bytes: u64) {
         let name = format!("layer {}", digest.short());
-        if !self.terminal {
+        if self.detail == Detail::Lines {
             return self.line(&format!("{name}: {}", super::size(bytes)));
         }
         let style = ProgressStyle::with_template(

@@ -60,6 +60,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         }
     }
     writer.collect()?;
+    super::note_hindrance(&store);
     if args.json {
         let report = Report {
             schema: SCHEMA,

@@ -5,16 +5,30 @@
 //! the process stays where it is, and what was mounted on the way is gone with the thread. What
 //! stays is a descriptor.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
 use rustix::thread::{ThreadNameSpaceType, UnshareFlags, move_into_thread_name_spaces};
 
 use super::{Upper, overlay_with, unshare};
 use crate::sys::process::Process;
 use crate::sys::{Error, Result};
+
+/// struct mount_attr of linux/mount.h.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// From linux/mount.h.
+const MOUNT_ATTR_RDONLY: u64 = 0x1;
+const MOUNT_ATTR_NOSUID: u64 = 0x2;
+const MOUNT_ATTR_NODEV: u64 = 0x4;
 
 /// A mount in no namespace; gone when dropped.
 #[derive(Debug)]
@@ -22,18 +36,44 @@ pub struct Detached(OwnedFd);
 
 impl Detached {
     /// Attaches it to the directory `target`, for reading only, without devices and setuid
-    /// programs, private to this mount namespace and those that get a copy of it.
+    /// programs.
     pub fn attach_for_reading(self, target: &Path) -> Result<()> {
-        let call = |what: &str| format!("{what}({:?})", target.display().to_string());
+        // Before anybody can see it.
+        self.restrict()?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&self.0, "", CWD, target, flags)
-            .map_err(|err| Error::new(call("move_mount"), err))?;
-        let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID;
-        let closed = rustix::mount::mount_remount(target, flags, "");
-        if closed.is_err() {
-            super::detach(target)?;
+        rustix::mount::move_mount(&self.0, "", CWD, target, flags).map_err(|err| {
+            let target = target.display().to_string();
+            Error::new(format!("move_mount({target:?})"), err)
+        })
+    }
+
+    fn restrict(&self) -> Result<()> {
+        let attributes = MountAttributes {
+            set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+            clear: 0,
+            propagation: 0,
+            user_namespace: 0,
+        };
+        // SAFETY: the path is a NUL-terminated string and `attributes` has the layout and the size
+        // of struct mount_attr; the kernel only reads both, during the call.
+        #[expect(unsafe_code, reason = "mount_setattr has no wrapper")]
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                self.0.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                &raw const attributes,
+                size_of::<MountAttributes>(),
+            )
+        };
+        match result {
+            0 => Ok(()),
+            _ => Err(Error::new(
+                "mount_setattr(MOUNT_ATTR_RDONLY)",
+                std::io::Error::last_os_error(),
+            )),
         }
-        closed.map_err(|err| Error::new(call("mount(MS_REMOUNT|MS_RDONLY)"), err))
     }
 
     /// The root of the mount.
