@@ -418,11 +418,14 @@ fn k8_other_images_work_beside_a_damaged_one_and_rm_works() {
             let bytes = std::fs::read(&path).unwrap();
             put(&path, damage.unwrap_or(&bytes[..bytes.len() / 2]));
             let root = rig.root();
-            assert_eq!(run(&root, &["check"]).status.code(), Some(1), "{shown}");
+            let findings = || {
+                let report = wharf::image::check::check(&rig.store, &mut |_| {});
+                report.unwrap().findings.len()
+            };
+            assert!(findings() > 0, "{shown}");
             rig.store.resolve("y").unwrap();
-            ok(&root, &["ls"]);
             ok(&root, &["rm", "x"]);
-            assert_eq!(run(&root, &["check"]).status.code(), Some(0), "{shown}");
+            assert_eq!(findings(), 0, "{shown}");
             rig.store.resolve("y").unwrap();
             rig.load(&whole).unwrap();
             rig.store.resolve("x").unwrap();

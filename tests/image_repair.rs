@@ -326,6 +326,46 @@ fn what_cannot_be_repaired_is_reported_and_stays() {
 }
 
 #[test]
+fn k1_a_repair_that_is_killed_is_finished_by_the_next() {
+    let scene = Scene::new();
+    let (_, digest) = scene.rig.store.find(&scene.name).unwrap();
+    let documents = scene.rig.store.documents(&digest).unwrap();
+    let blob = scene
+        .rig
+        .store
+        .blob_path(&documents.manifest.layers[1].digest);
+    let mut kills = 0;
+    for call in [
+        "mkdirat", "openat", "renameat", "rename", "syncfs", "fsync", "unlinkat", "flock",
+    ] {
+        for when in [1, 2, 3, 5, 8, 13] {
+            let context = format!("{call} {when}");
+            // A tree, and the blob of another layer.
+            let mut layers = scene.rig.store.resolve(&scene.name).unwrap().layers;
+            put(&layers.pop().unwrap().join("srv/extra"), b"");
+            put(&blob, b"damage");
+            let mut strace = Command::new("strace");
+            let inject = format!("inject={call}:signal=KILL:when={when}");
+            strace.args(["-qq", "-f", "-o", "/dev/null", "-e", &inject]);
+            strace.arg(env!("CARGO_BIN_EXE_wharf"));
+            strace.arg("--root").arg(scene.root());
+            let output = strace.args(["image", "check", "--repair"]).output();
+            if output.unwrap().status.success() {
+                // There are not that many.
+                scene.rig.assert_clean(&context);
+                break;
+            }
+            kills += 1;
+            scene.rig.store.resolve(&scene.other).unwrap();
+            let (status, findings, _) = scene.repair();
+            assert_eq!(status, 0, "{context}: {findings:?}");
+            scene.rig.assert_clean(&context);
+        }
+    }
+    assert!(kills > 20, "only {kills} repairs were killed");
+}
+
+#[test]
 fn damage_that_no_image_needs_is_removed() {
     let scene = Scene::new();
     let blob = scene

@@ -73,11 +73,12 @@ impl Hub {
         self.kept.lock().unwrap().remove(&key).unwrap();
     }
 
-    /// Methods and paths of all requests so far.
+    /// Methods and paths of all requests for content so far.
     pub fn requests(&self) -> Vec<String> {
         let seen = self.server.seen();
+        let content = seen.iter().filter(|seen| seen.path != "/v2/");
         let line = |seen: &Seen| format!("{} {}", seen.method, seen.path);
-        seen.iter().map(line).collect()
+        content.map(line).collect()
     }
 }
 

@@ -60,7 +60,8 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         bar.tick();
     };
     let report = check(&store, &mut tell)?;
-    let found = if args.repair && !report.findings.is_empty() {
+    // Without findings too: what a killed repair left in staging is swept.
+    let found = if args.repair {
         let client = Client::new(paths, &Settings::load(paths)?)?;
         let in_use = gc::used(paths)?;
         let outcomes = repair(&store, &client, &report, &in_use, &mut tell)?;
