@@ -29,7 +29,7 @@ use sweep::{Point, failed, fault_points, kill_points, killed};
 use tar::Tar;
 
 /// How many points of a sweep are taken by default.
-const POINTS: usize = 24;
+const POINTS: usize = 16;
 
 /// A command and what must come of it.
 struct Scenario {

@@ -144,7 +144,7 @@ fn r15_the_second_succeeds_when_the_first_is_killed() {
     });
     world.rig.store.resolve(&world.name("1")).unwrap();
     drop(world.rig.store.write().unwrap());
-    assert_eq!(staging(&world), [PathBuf::new(); 0]);
+    assert_eq!(staging(&world), Vec::<PathBuf>::new());
     world.rig.assert_clean(&"killed");
 }
 
@@ -266,7 +266,7 @@ fn a_lease_keeps_what_was_published_and_nothing_after_it() {
     change.commit(&[], &manifest).unwrap_err();
     change.commit(&[], &Digest::of(b"absent")).unwrap_err();
     drop(change);
-    assert_eq!(staging(&world), [PathBuf::new(); 0]);
+    assert_eq!(staging(&world), Vec::<PathBuf>::new());
     sweep();
     world.rig.assert_empty(&"dropped");
 }

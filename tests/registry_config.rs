@@ -90,6 +90,22 @@ fn a_mirror_is_asked_first_and_passed_over_when_it_fails() {
 }
 
 #[test]
+fn r14_a_mirror_that_is_gone_is_not_asked_again() {
+    let home = serve();
+    let copy = Bound::new(None).serve(|seen| match seen.path.as_str() {
+        "/v2/" => good(seen),
+        _ => Reply::new(503, ""),
+    });
+    let mut machine = Machine::new();
+    machine.insecure(&home.host()).mirrors = vec![mirror(&copy.host())];
+    let client = machine.client();
+    for what in [Act::Manifest, Act::Blob, Act::Manifest, Act::Blob] {
+        act(&client, &home.host(), what).unwrap();
+    }
+    assert_eq!((copy.asked().len(), home.asked().len()), (1, 4));
+}
+
+#[test]
 fn r12_a_blob_that_breaks_at_a_mirror_goes_on_at_the_registry() {
     let home = serve();
     let copy = Bound::new(None).serve(|seen| match seen.path.contains("/blobs/") {

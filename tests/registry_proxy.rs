@@ -2,6 +2,8 @@
 //! Registries through an HTTP proxy, which the environment names: only the real binary has one of
 //! its own.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 #[path = "support/registry.rs"]
 mod registry;
 #[path = "support/registry_case.rs"]

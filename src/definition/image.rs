@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(definition.pull_policy, PullPolicy::Newer);
         assert!(definition.enabled);
         assert_eq!(definition.wanted_by.len(), 1);
-        assert_eq!(names(&paths).0, [name.clone()]);
+        assert_eq!(names(&paths).0, std::slice::from_ref(&name));
         for (bad, place) in [
             ("image = 'a'\nimgae = 'b'\n", ":2:1: unknown field `imgae`"),
             ("\nimage = 'A B'\n", ":2:1: "),

@@ -149,7 +149,7 @@ fn pull_image(
 ) -> anyhow::Result<Pulled> {
     let client = Client::new(paths, settings)?;
     let progress = Progress::new(image, notifier);
-    let pulled = pull::pull(store, &client, image, &options, &|event| {
+    let pulled = pull::pull(store, &client, image, options, &|event| {
         if let Event::Plan { bytes, .. } = event
             && let Some(said) = gc::make_room_for_pull(paths, settings, store, bytes)
         {

@@ -81,17 +81,18 @@ impl Client {
     /// ([`Error::of_read`]).
     pub fn blob(&self, reference: &Reference, digest: &Digest, size: u64) -> Result<Blob, Error> {
         let inner = &self.inner;
-        let mut passed = 0;
         let (session, opened) = inner.at_each(reference, |session| {
-            passed += 1;
             let opened =
                 super::retry::persist(&inner.wire.limits, session.tries(&inner.wire), || {
                     inner.open(session, digest, size, &Wanted::All)
                 })?;
             Ok((Arc::clone(session), opened))
         })?;
-        let others = inner.sessions(reference).unwrap_or_default();
-        let others: Vec<_> = others.into_iter().skip(passed).collect();
+        let others = inner.sessions(reference).unwrap_or_default().into_iter();
+        let others: Vec<_> = others
+            .skip_while(|other| !Arc::ptr_eq(other, &session))
+            .skip(1)
+            .collect();
         Ok(Blob {
             inner: Arc::clone(inner),
             reference: reference.clone(),

@@ -28,7 +28,7 @@ pub struct Limits {
     /// For the header of the response that ends an upload: registries hash or copy the blob
     /// before they answer. 10 min.
     pub settle: Duration,
-    /// For the next byte in either direction. 30 s.
+    /// For the next byte in either direction, the first one of a response too. 60 s.
     pub idle: Duration,
     /// While waiting for bytes this long altogether … 60 s.
     pub pace_window: Duration,
@@ -56,7 +56,7 @@ impl Default for Limits {
             connect: secs(20),
             respond: secs(60),
             settle: secs(600),
-            idle: secs(30),
+            idle: secs(60),
             pace_window: secs(60),
             pace_bytes: 60 << 10,
             tries: 5,
