@@ -301,6 +301,11 @@ fn prune_takes_what_nothing_needs() {
         &root.join("etc/wharf/containers/job@.toml"),
         b"image = \"template\"\n",
     );
+    load("prefetched", "f");
+    put(
+        &root.join("etc/wharf/images/early.toml"),
+        b"image = \"prefetched\"\n",
+    );
     put(
         &root.join("etc/wharf/wharf.toml"),
         b"[images]\nkeep = [\"pinned\"]\n",
@@ -347,6 +352,7 @@ fn prune_takes_what_nothing_needs() {
     assert_eq!(done["freed_bytes"], before - on_disk(&rig));
     rig.store.resolve(&first.to_string()).unwrap();
     rig.store.resolve("pinned:1").unwrap();
+    rig.store.resolve("prefetched").unwrap();
     // Without the definition there is nothing to roll back to.
     std::fs::remove_file(root.join("etc/wharf/containers/web.toml")).unwrap();
     let done = json(&root, &["prune", "--json"]);

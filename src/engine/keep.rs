@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::definition::Root;
 use crate::definition::load;
+use crate::definition::{self, Root};
 use crate::engine::definitions::{self, Found, Gist};
 use crate::history;
 use crate::image::Digest;
@@ -32,6 +32,8 @@ pub enum Reason {
     Mounted,
     /// The container's definition names it.
     Defined(ContainerName),
+    /// The definition `images/NAME.toml` names it.
+    Prefetched(ContainerName),
     /// The container's last runs were of it, or its last good one: what a roll-back needs.
     Previous(ContainerName),
     /// A pattern of `[images] keep` in wharf.toml names it.
@@ -44,6 +46,7 @@ impl std::fmt::Display for Reason {
             Self::Running(name) => write!(f, "container '{name}' runs it"),
             Self::Mounted => f.write_str("it is mounted"),
             Self::Defined(name) => write!(f, "container '{name}' is defined with it"),
+            Self::Prefetched(name) => write!(f, "'images/{name}.toml' names it"),
             Self::Previous(name) => write!(f, "container '{name}' ran it before"),
             Self::Pinned(pattern) => write!(f, "'{pattern}' in wharf.toml keeps it"),
         }
@@ -73,7 +76,7 @@ pub fn needs(paths: &Paths, store: &Store, pins: &[Pattern]) -> anyhow::Result<N
     let mut containers = BTreeSet::new();
     for (name, gist) in definitions::gists(paths) {
         if let Gist::Image(reference) = gist {
-            add_defined(&mut needs, store, &reference, &name);
+            add_named(&mut needs, store, &reference, Reason::Defined(name.clone()));
         }
         containers.insert(name);
     }
@@ -81,9 +84,15 @@ pub fn needs(paths: &Paths, store: &Store, pins: &[Pattern]) -> anyhow::Result<N
         if let Ok(definition) = load::load(paths, &name)
             && let Root::Image(reference) = definition.root
         {
-            add_defined(&mut needs, store, &reference, &name);
+            add_named(&mut needs, store, &reference, Reason::Defined(name.clone()));
         }
         containers.insert(name);
+    }
+    let (images, _) = definition::image::names(paths);
+    for name in images {
+        if let Ok(image) = definition::image::load(paths, &name) {
+            add_named(&mut needs, store, &image.image, Reason::Prefetched(name));
+        }
     }
     containers.extend(started(paths)?);
     for name in containers {
@@ -110,10 +119,10 @@ fn add(needs: &mut Needs, digest: Option<Digest>, reason: Reason) {
     }
 }
 
-fn add_defined(needs: &mut Needs, store: &Store, reference: &str, name: &ContainerName) {
+fn add_named(needs: &mut Needs, store: &Store, reference: &str, reason: Reason) {
     // Not in the store yet, then.
     let found = store.find(reference).ok().map(|(_, digest)| digest);
-    add(needs, found, Reason::Defined(name.clone()));
+    add(needs, found, reason);
 }
 
 /// The containers that have a run-time directory.
