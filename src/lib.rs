@@ -9,7 +9,7 @@
 //! 3. what we use: [`image`], [`storage`], [`registry`], [`runtime`], [`systemd`], [`journal`], [`state`],
 //!    [`history`]; siblings do not import each other, except image → storage
 //!    and registry, history → state
-//! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`reference`], [`digest`], [`name`],
+//! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`mod@reference`], [`digest`], [`name`],
 //!    [`paths`]
 //! 5. kernel: [`sys`], the only place for `unsafe`, raw descriptors and libc
 //!
