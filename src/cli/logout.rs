@@ -31,7 +31,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
     for name in &names {
         // What is not there is as it was asked to be with --all, and a slip without.
-        if !file.remove(name) {
+        if !file.remove(name) && args.registry.is_some() {
             return Err(anyhow!(
                 "'{}' has no credentials for '{name}'; those of other files are kept by other \
                  programs, see wharf(1)",

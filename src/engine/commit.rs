@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
 use crate::engine::changes;
+use crate::engine::size;
 use crate::engine::tree::{Base, Tree};
 use crate::image::change::{AddedLayer, Change, Expected};
 use crate::image::config::LAYERS_MAX;
@@ -27,6 +28,7 @@ use crate::image::{Digest, Image, Reference, config};
 use crate::name::ContainerName;
 use crate::state::RunRecord;
 use crate::storage::decode;
+use crate::storage::extract::floor;
 use crate::storage::pack::{Form, Packed, pack};
 use crate::storage::walk::Warnings;
 use crate::sys::cgroup::Cgroup;
@@ -120,6 +122,19 @@ fn check_room(base: &Documents) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A hole costs a container nothing, and would fill the disk of the images while it is frozen.
+fn check_space(upper: &Dir, spool: &Path) -> anyhow::Result<()> {
+    let needed = size::tree_bytes(Dir::reopen(upper)?)?;
+    let space = Dir::open(spool)?.space()?;
+    ensure!(
+        needed.saturating_add(floor(&space)) <= space.bytes,
+        "its files have {needed} bytes, and only {} are free where images are; make room with \
+         'wharf image gc'",
+        space.bytes
+    );
+    Ok(())
+}
+
 /// Copies the upper directory to an archive in `spool`, and returns it open at its beginning.
 fn copy(tree: &Tree, spool: &Path, pause: Pause) -> anyhow::Result<(File, Packed)> {
     let Base::Image { writable, .. } = &tree.base else {
@@ -131,6 +146,7 @@ fn copy(tree: &Tree, spool: &Path, pause: Pause) -> anyhow::Result<(File, Packed
         upper.try_lock()?,
         "somebody else is committing it; try again when that is done"
     );
+    check_space(&upper, spool)?;
     let mut archive = Dir::open(spool)?.make_file("layer.tar".as_ref())?;
     let frozen = match (&tree.record, pause) {
         (Some(record), Pause::Freeze) => Some(Frozen::freeze(record)?),
@@ -143,6 +159,13 @@ fn copy(tree: &Tree, spool: &Path, pause: Pause) -> anyhow::Result<(File, Packed
     out.flush()?;
     drop(out);
     tree.check_whole()?;
+    if let Some(frozen) = &frozen {
+        let still = frozen.payload.number("cgroup.events", "frozen") == Some(1);
+        ensure!(
+            still && !tree.has_ended(),
+            "it went on or ended while it was copied; try again"
+        );
+    }
     drop(frozen);
     // The one that was made is open for writing only.
     let mut archive = Dir::open(spool)?.open_file("layer.tar".as_ref())?;

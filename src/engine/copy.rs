@@ -188,8 +188,18 @@ fn place_one(
         // Only what is in it was asked for.
         return Ok(Descend::Yes);
     }
+    if entry.kind == Kind::Other {
+        warnings.add(&path, "is a socket, leaving it out");
+        return Ok(Descend::Yes);
+    }
     let mut member = member_of(&path, entry);
-    if entry.links > 1 && entry.kind != Kind::Directory {
+    let is_kept = placer.keeps_special()
+        || !matches!(
+            entry.kind,
+            Kind::CharDevice | Kind::BlockDevice | Kind::Fifo
+        );
+    // Without its first name, a second one would lead to whatever has that name at the destination.
+    if is_kept && entry.links > 1 && entry.kind != Kind::Directory {
         if let Some(first) = linked.get(&entry.inode) {
             member.kind = MemberKind::HardLink;
             member.link.clone_from(first);
@@ -210,9 +220,6 @@ fn place_one(
         Node::Link(target) => {
             member.link = target;
             placer.place(&member, Content::None)?;
-        }
-        Node::Special(_) if entry.kind == Kind::Other => {
-            warnings.add(&path, "is a socket, leaving it out");
         }
         Node::Special(_) => placer.place(&member, Content::None)?,
     }

@@ -69,14 +69,15 @@ fn image_bytes(engine: &Engine, image: &str) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-fn tree_bytes(top: Dir) -> anyhow::Result<u64> {
-    let mut bytes = 0;
+/// Bytes of the files below `top`, each file once; holes count.
+pub(super) fn tree_bytes(top: Dir) -> anyhow::Result<u64> {
+    let mut bytes = 0_u64;
     let mut seen = BTreeSet::new();
     walk(top, &mut Warnings::default(), &mut |found, _| {
         let entry = found.entry;
         let again = entry.links > 1 && !seen.insert(entry.inode);
         if matches!(found.node, Node::File(_)) && entry.kind == Kind::File && !again {
-            bytes += entry.size;
+            bytes = bytes.saturating_add(entry.size);
         }
         Ok(Descend::Yes)
     })?;

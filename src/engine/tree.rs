@@ -109,7 +109,9 @@ impl Tree {
         let Ok(process) = Process::open(record.pid) else {
             return Ok(None);
         };
-        if !exit::is_running(engine, name) || process.has_ended() {
+        // Of this very record: a later one may name another process.
+        let ticks = sys::process::start_ticks(record.pid);
+        if !ticks.is_ok_and(|ticks| ticks == record.pid_start_ticks) || process.has_ended() {
             return Ok(None);
         }
         let base = match &record.image {

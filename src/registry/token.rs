@@ -20,6 +20,7 @@ use super::error::{Failure, quote};
 use super::limits::TOKEN_BYTES_MAX;
 use super::retry::Trouble;
 use super::session::{Scope, TOKEN_MARGIN};
+use super::transport::Chosen;
 use super::url::{Origin, Scheme, Url, encode, is_off_limits};
 use super::wire::{Manner, Message, Payload, Wire};
 
@@ -69,7 +70,7 @@ impl Request<'_> {
         let service = self.challenge.parameter("service").unwrap_or_default();
         let scope = self.scope();
         let form;
-        let message = match credentials {
+        let mut message = match credentials {
             Some(Credentials::IdentityToken(identity)) => {
                 form = format!(
                     "grant_type=refresh_token&client_id=wharf&service={}&scope={}&refresh_token={}",
@@ -98,6 +99,12 @@ impl Request<'_> {
         };
         let default = Manner::default();
         let is_home = message.url.origin.host == self.home.host;
+        if !is_home && !self.is_configured(&message.url) {
+            message.foreign = Some(match self.home.is_loopback() {
+                true => Chosen::ForeignLocal,
+                false => Chosen::Foreign,
+            });
+        }
         let manner = if is_home { self.manner } else { &default };
         let answer = wire.send(&message, manner)?;
         let origin = answer.url.origin.clone();

@@ -43,6 +43,8 @@ pub(super) struct Message<'p> {
     pub(super) authorization: Option<String>,
     pub(super) payload: Payload<'p>,
     pub(super) purpose: Purpose,
+    /// A server named this URL, nobody configured it; and the registry is on this machine or not.
+    pub(super) foreign: Option<Chosen>,
 }
 
 impl Message<'_> {
@@ -54,6 +56,7 @@ impl Message<'_> {
             authorization: None,
             payload: Payload::None,
             purpose: Purpose::Download,
+            foreign: None,
         }
     }
 }
@@ -234,10 +237,11 @@ impl Wire {
                 // For good: who sends us back chooses the path.
                 authorization = None;
             }
-            let chosen = match (is_home, home.is_loopback()) {
-                (true, _) => Chosen::Configured,
-                (false, false) => Chosen::Foreign,
-                (false, true) => Chosen::ForeignLocal,
+            let chosen = match (message.foreign, is_home, home.is_loopback()) {
+                (Some(foreign), _, _) => foreign,
+                (None, true, _) => Chosen::Configured,
+                (None, false, false) => Chosen::Foreign,
+                (None, false, true) => Chosen::ForeignLocal,
             };
             let agent = if is_home {
                 self.agent(&url.origin, chosen, message.purpose, manner)?

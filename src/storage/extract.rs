@@ -25,7 +25,7 @@ const ENTRIES_MAX: u64 = 1_000_000;
 
 /// Most components of a name, and most bytes: what open(2) takes, with room for our own prefix.
 const DEPTH_MAX: usize = 512;
-const PATH_BYTES_MAX: usize = 4000;
+pub(super) const PATH_BYTES_MAX: usize = 4000;
 
 /// How much is written before free space is looked at again: less than what is left free even on
 /// a small file system.

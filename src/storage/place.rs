@@ -98,6 +98,11 @@ impl Placer {
         }
     }
 
+    /// Whether devices and FIFOs are placed, and not left out with a word.
+    pub fn keeps_special(&self) -> bool {
+        self.keep == Keep::All
+    }
+
     /// Puts one entry. A directory that is there stays and gets what is in the other one; a file or
     /// a link is replaced.
     ///

@@ -12,6 +12,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use anyhow::Context as _;
 
+use super::extract::PATH_BYTES_MAX;
 use super::member::printable;
 use crate::sys::dir::{Dir, Entry, Kind};
 use crate::sys::held::Held;
@@ -118,6 +119,11 @@ pub fn walk(
             path.push(b'/');
         }
         path.extend(name.as_bytes());
+        if path.len() > PATH_BYTES_MAX {
+            let fact = format!("has a path of more than {PATH_BYTES_MAX} bytes, leaving it out");
+            warnings.add(&path, &fact);
+            continue;
+        }
         let reading = || format!("reading '{}'", printable(&path));
         let Some(held) = level.dir.hold(&name).with_context(reading)? else {
             continue;

@@ -26,6 +26,7 @@ struct MountAttributes {
 }
 
 /// From linux/mount.h.
+const MS_PRIVATE: u64 = 1 << 18;
 const MOUNT_ATTR_RDONLY: u64 = 0x1;
 const MOUNT_ATTR_NOSUID: u64 = 0x2;
 const MOUNT_ATTR_NODEV: u64 = 0x4;
@@ -51,7 +52,8 @@ impl Detached {
         let attributes = MountAttributes {
             set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
             clear: 0,
-            propagation: 0,
+            // A clone is its source's peer: unmounting the view would unmount there too.
+            propagation: MS_PRIVATE,
             user_namespace: 0,
         };
         // SAFETY: the path is a NUL-terminated string and `attributes` has the layout and the size
