@@ -23,6 +23,7 @@ pub mod pattern;
 pub mod platform;
 pub mod pull;
 pub mod push;
+mod record;
 pub mod remove;
 pub mod repair;
 pub mod save;

@@ -119,6 +119,23 @@ fn sizes_add_up() {
 }
 
 #[test]
+fn an_id_means_all_names() {
+    let rig = Rig::in_memory();
+    let image = layout::layout("one", &[layer("a", 5000)]);
+    for how in ["sha256:", ""] {
+        rig.load(&archive(&image)).unwrap();
+        let root = rig.root();
+        ok(&root, &["tag", "one", "uno"]);
+        let list = json(&root, &["ls", "--json"]);
+        let digest = list["images"][0]["digest"].as_str().unwrap();
+        let digits = digest.strip_prefix("sha256:").unwrap();
+        ok(&root, &["rm", &format!("{how}{digits}")]);
+        assert_eq!(json(&root, &["ls", "--json"])["total"]["images"], 0);
+        assert_eq!(on_disk(&rig), 0);
+    }
+}
+
+#[test]
 fn lists_are_narrowed() {
     let rig = Rig::in_memory();
     for (name, file) in [("nginx:1", "a"), ("quay.io/x/nginx:2", "b"), ("web", "c")] {

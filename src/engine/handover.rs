@@ -14,10 +14,11 @@ use crate::engine::bundle::Bundle;
 use crate::engine::exit;
 use crate::engine::start::Start;
 use crate::engine::stdio::{self, RelayEnds};
+use crate::image::store::Store;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::relay::invocation::{Invocation, Notify};
-use crate::state::{self, RunRecord};
+use crate::state::{self, ImageRecord, RunRecord};
 use crate::storage::overlay::Rootfs;
 use crate::sys;
 use crate::sys::lifeline::Lifeline;
@@ -57,7 +58,14 @@ pub(crate) fn hand_over(
     let notify = start.definition.lifecycle.notify;
     let name = start.definition.name.clone();
     let (id, runtime) = (start.id.clone(), start.runtime.clone());
+    let paths = &start.engine.paths;
     let record = write_record(start, &bundle, pid)?;
+    // From here on the record keeps the image from being removed. Before, nothing did.
+    if let ImageRecord::Image { digest, .. } = &record.image {
+        Store::open(paths)?
+            .resolve(digest)
+            .context("the image was removed while the container was prepared")?;
+    }
     // A program that exits at once takes this process with it, before it could tell.
     let message = format!("Container '{name}' started");
     log::event(Event::Started, &name, &message, &exit::identity(&record));

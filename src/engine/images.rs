@@ -21,11 +21,13 @@ use crate::image::store::Store;
 use crate::journal::log;
 use crate::paths::Paths;
 use crate::registry::Client;
+use crate::registry::limits::Limits;
 use crate::settings::Settings;
 use crate::systemd::notify::{Notifier, State};
 
-/// How long systemd waits for the next sign of life, once there was one.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long systemd waits for the next sign of life: longer than the client takes to notice a
+/// connection that stalls and to go on with another one.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Writing layers to a slow disk gives no sign of life.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(600);
@@ -77,8 +79,19 @@ pub fn obtain(
         policy,
         platform: None,
     };
-    match pull_image((&store, paths, settings), image, &options, notifier) {
+    let limits = match cached(&store, paths, settings, image) {
+        Some(_) => refresh_limits(),
+        None => Limits::default(),
+    };
+    let place = Place {
+        store: &store,
+        paths,
+        settings,
+        limits,
+    };
+    match pull_image(&place, image, &options, notifier) {
         Ok(pulled) => store.resolve(&pulled.reference.to_string()),
+        // What was there may be gone by now.
         Err(err) => match cached(&store, paths, settings, image) {
             Some(cached) => {
                 warn_cached(notifier, image, &err);
@@ -105,7 +118,13 @@ pub fn prefetch(
     };
     let store = Store::open(paths)?;
     let settings = Settings::load(paths)?;
-    match pull_image((&store, paths, &settings), image, &options, notifier) {
+    let place = Place {
+        store: &store,
+        paths,
+        settings: &settings,
+        limits: Limits::default(),
+    };
+    match pull_image(&place, image, &options, notifier) {
         Ok(_) => Ok(()),
         Err(err) if pull::present(&store, image, options.platform.as_ref()).is_some() => {
             warn_cached(notifier, image, &err);
@@ -141,14 +160,43 @@ fn cached(store: &Store, paths: &Paths, settings: &Settings, image: &str) -> Opt
         .find_map(|candidate| store.resolve(&candidate.to_string()).ok())
 }
 
+/// Where an image is pulled to, and how.
+struct Place<'a> {
+    store: &'a Store,
+    paths: &'a Paths,
+    settings: &'a Settings,
+    limits: Limits,
+}
+
+/// For a refresh, which nobody needs: a registry that does not answer holds no start up for long.
+fn refresh_limits() -> Limits {
+    Limits {
+        resolve: Duration::from_secs(5),
+        connect: Duration::from_secs(5),
+        respond: Duration::from_secs(15),
+        tries: 1,
+        ..Limits::default()
+    }
+}
+
 fn pull_image(
-    (store, paths, settings): (&Store, &Paths, &Settings),
+    place: &Place<'_>,
     image: &str,
     options: &Options,
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<Pulled> {
-    let client = Client::new(paths, settings)?;
+    let Place {
+        store,
+        paths,
+        settings,
+        limits,
+    } = place;
+    let client = Client::with_limits(paths, settings, *limits);
     let progress = Progress::new(image, notifier);
+    progress.send(
+        &format!("pulling {}: asking the registry", progress.image),
+        PATIENCE,
+    );
     let pulled = pull::pull(store, &client, image, options, &|event| {
         if let Event::Plan { bytes, .. } = event
             && let Some(said) = gc::make_room_for_pull(paths, settings, store, bytes)

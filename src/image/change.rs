@@ -295,6 +295,9 @@ impl Change<'_> {
     /// Nobody should be able to commit what is not there, whatever he forgot to add.
     fn publish_whole(&self, manifest: &Digest) -> anyhow::Result<Writer<'_>> {
         self.publish()?;
+        // What another change has renamed and not yet flushed is relied on too.
+        sys::fs::sync_dir(self.store.layers_dir())?;
+        sys::fs::sync_dir(&self.store.blobs_dir())?;
         let writer = self.store.moment()?;
         let documents = self.store.documents(manifest);
         documents

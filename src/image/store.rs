@@ -18,6 +18,7 @@ use super::config::{self, ConfigFile};
 use super::flight;
 use super::lease;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Document, Manifest};
+pub(super) use super::record::file_name;
 use super::{Digest, Image, Reference};
 use crate::paths::Paths;
 use crate::storage::layer;
@@ -173,7 +174,12 @@ impl Store {
         let reference: Reference = text.parse()?;
         if let Some(digest) = reference.digest() {
             let records = self.records()?;
-            let found = records.iter().find(|record| record.is_called(digest));
+            // An index has several images: the one that this very name brought is meant.
+            let found = records
+                .iter()
+                .find(|record| record.reference.as_ref() == Some(&reference))
+                .or_else(|| records.iter().find(|record| record.digest == *digest))
+                .or_else(|| records.iter().find(|record| record.is_called(digest)));
             let found = found.ok_or_else(absent)?;
             return Ok((Some(reference.clone()), found.digest));
         }
@@ -442,26 +448,6 @@ fn remove_matching(dir: &Path, matches: impl Fn(&str) -> bool) -> anyhow::Result
     Ok(())
 }
 
-/// The name of a reference's file: the reference with '/' and '%' escaped, or a digest of it when
-/// that is too long; `@sha256:…` for an image without a name.
-pub(super) fn file_name(reference: Option<&Reference>, digest: Option<&Digest>) -> String {
-    // Room for what a temporary name adds.
-    const NAME_BYTES_MAX: usize = 230;
-    match (reference, digest) {
-        (Some(reference), _) => {
-            let text = reference.to_string();
-            let name = text.replace('%', "%25").replace('/', "%2f");
-            if name.len() <= NAME_BYTES_MAX {
-                name
-            } else {
-                format!("+{}", Digest::of(text.as_bytes()).hex())
-            }
-        }
-        (None, Some(digest)) => format!("@{digest}"),
-        (None, None) => "@".to_owned(),
-    }
-}
-
 /// The store, open for a moment of writing. Others may write too; nothing is removed under them.
 #[derive(Debug)]
 pub struct Writer<'a> {
@@ -497,7 +483,7 @@ impl Writer<'_> {
             let others = self.store.records()?;
             let named = |record: &&Record| record.digest == old.digest;
             if others.iter().filter(named).count() <= 1 {
-                self.keep_unnamed(&old.digest)?;
+                self.keep_unnamed(&old.digest, old.index)?;
             }
         }
         self.write_record(Record {
@@ -527,16 +513,16 @@ impl Writer<'_> {
         let records = self.store.records()?;
         match records.iter().any(|record| record.digest == *digest) {
             true => Ok(()),
-            false => self.keep_unnamed(digest),
+            false => self.keep_unnamed(digest, None),
         }
     }
 
-    fn keep_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
+    fn keep_unnamed(&self, digest: &Digest, index: Option<Digest>) -> anyhow::Result<()> {
         self.write_record(Record {
             version: VERSION,
             reference: None,
             digest: *digest,
-            index: None,
+            index,
         })
     }
 
@@ -567,10 +553,13 @@ impl Writer<'_> {
         let (reference, digest) = self.store.find(text)?;
         let records = self.store.records()?;
         let of_image = || records.iter().filter(|record| record.digest == digest);
-        let by_name = text
-            .parse::<Reference>()
-            .is_ok_and(|r| r.digest().is_none());
-        let named = by_name && of_image().any(|record| record.reference == reference);
+        // An id looks like a name too; only a name that is written leads to one record.
+        let written = text.parse::<Reference>().ok();
+        let written = written.filter(|written| written.digest().is_none());
+        let local = written.as_ref().and_then(Reference::on_localhost);
+        let named = reference.is_some()
+            && (reference == written || reference == local)
+            && of_image().any(|record| record.reference == reference);
         let removed: Vec<Record> = of_image()
             .filter(|record| !named || record.reference == reference)
             .cloned()

@@ -107,7 +107,11 @@ fn window_log(start: &[u8]) -> u32 {
         let field = start.get(5 + dictionary..5 + dictionary + length);
         let little = field.unwrap_or(&[0xff; 8]).iter().rev();
         let size = little.fold(0_u64, |size, byte| size << 8 | u64::from(*byte));
-        if length == 2 { size + 256 } else { size }
+        if length == 2 {
+            size.saturating_add(256)
+        } else {
+            size
+        }
     } else {
         let window = u64::from(start.get(5).copied().unwrap_or(0xff));
         let base = 1_u64 << (10 + (window >> 3));
