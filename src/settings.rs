@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::definition::load::read_file;
 use crate::definition::load::scan::configuration_files;
 use crate::definition::problem::Problem;
 use crate::paths::Paths;
-use crate::sys;
 
 pub mod images;
 
@@ -89,34 +89,22 @@ impl Settings {
     /// A file that is not valid TOML or has an unknown key; the message names file and place.
     pub fn load(paths: &Paths) -> Result<Self, Problem> {
         let mut merged = Self::default();
-        for file in configuration_files(paths.definition_dirs(), "wharf.toml")? {
-            merged.merge_file(&file)?;
+        let (base, drop_ins) = configuration_files(paths.definition_dirs(), "wharf.toml")?;
+        for file in base.iter().chain(&drop_ins) {
+            merged.merge_file(file)?;
         }
         Ok(merged)
     }
 
     fn merge_file(&mut self, file: &Path) -> Result<(), Problem> {
-        let text = match sys::fs::read_to_string(file) {
-            Err(err) if err.is_absent() => return Ok(()),
-            other => other.map_err(|err| unreadable(file, &err))?,
-        };
+        let source = read_file(file)?;
         let Self {
             runtime,
             init,
             images,
             search,
             registries,
-        } = toml::from_str(&text).map_err(|err| {
-            let before = text
-                .get(..err.span().map_or(0, |span| span.start))
-                .unwrap_or_default();
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            Problem {
-                line: u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX),
-                column: u32::try_from(column).unwrap_or(u32::MAX),
-                ..Problem::of_file(file, &err.message().replace('\n', " "))
-            }
-        })?;
+        } = toml::from_str(source.text()).map_err(|err| Problem::of_toml(&source, &err))?;
         self.runtime = runtime.or(self.runtime.take());
         self.init = init.or(self.init.take());
         self.images = images.or(std::mem::take(&mut self.images));
@@ -131,13 +119,10 @@ impl Settings {
     }
 }
 
-fn unreadable(path: &Path, err: &sys::Error) -> Problem {
-    Problem::of_file(path, &format!("cannot be read: {}", err.cause))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys;
 
     fn rig() -> (tempfile::TempDir, Paths, impl Fn(&str, &str)) {
         let dir = tempfile::tempdir().unwrap();

@@ -10,16 +10,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::Spanned;
 
 use super::PullPolicy;
-use super::problem::Problem;
+use super::load::read_file;
+use super::load::scan::configuration_files;
+use super::problem::{Problem, Source};
 use super::value::text;
 use crate::name::{ContainerName, UnitName};
 use crate::paths::Paths;
 use crate::sys;
-
-/// Largest file of a definition.
-const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// An image that is wanted on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,11 +71,11 @@ pub fn unit_of(name: &ContainerName) -> String {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fragment {
-    image: Option<String>,
+    image: Option<Spanned<String>>,
     pull_policy: Option<Policy>,
-    platform: Option<String>,
+    platform: Option<Spanned<String>>,
     enabled: Option<bool>,
-    wanted_by: Option<Vec<String>>,
+    wanted_by: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Deserialize)]
@@ -102,11 +102,11 @@ impl From<Policy> for PullPolicy {
 pub fn names(paths: &Paths) -> (Vec<ContainerName>, Vec<Problem>) {
     let mut found: BTreeMap<ContainerName, ()> = BTreeMap::new();
     let mut problems = Vec::new();
-    for dir in dirs(paths) {
-        let names = match sys::fs::list_dir(&dir) {
+    for dir in &dirs(paths) {
+        let names = match sys::fs::list_dir(dir) {
             Ok(names) => names,
             Err(err) => {
-                problems.push(unreadable(&dir, &err));
+                problems.push(Problem::unreadable(dir, &err));
                 continue;
             }
         };
@@ -137,18 +137,11 @@ pub fn names(paths: &Paths) -> (Vec<ContainerName>, Vec<Problem>) {
 /// There is none, or it is wrong; the problem has file, line and column.
 pub fn load(paths: &Paths, name: &ContainerName) -> Result<ImageDefinition, ImageError> {
     let invalid = |problem| ImageError::Invalid(name.clone(), problem);
-    let undefined = || ImageError::Undefined(name.clone());
-    let file = format!("{name}.toml");
-    let base = dirs(paths)
-        .map(|dir| dir.join(&file))
-        .filter(|path| path.symlink_metadata().is_ok())
-        .last()
-        .ok_or_else(undefined)?;
-    if is_mask(&base) {
-        return Err(undefined());
-    }
+    let (base, drop_ins) =
+        configuration_files(&dirs(paths), &format!("{name}.toml")).map_err(invalid)?;
+    let base = base.ok_or_else(|| ImageError::Undefined(name.clone()))?;
     let mut sources = vec![base.clone()];
-    sources.extend(drop_ins(paths, name).map_err(invalid)?);
+    sources.extend(drop_ins);
     let mut merged = Fragment::default();
     for path in &sources {
         let fragment = read(path).map_err(invalid)?;
@@ -167,93 +160,57 @@ pub fn load(paths: &Paths, name: &ContainerName) -> Result<ImageDefinition, Imag
     Ok(ImageDefinition {
         name: name.clone(),
         sources,
-        image,
+        image: image.into_inner(),
         pull_policy: merged.pull_policy.map(PullPolicy::from).unwrap_or_default(),
-        platform: merged.platform,
+        platform: merged.platform.map(Spanned::into_inner),
         enabled: merged.enabled.unwrap_or(false),
         wanted_by: merged
             .wanted_by
             .unwrap_or_default()
             .iter()
-            .filter_map(|unit| unit.parse().ok())
+            .filter_map(|unit| unit.as_ref().parse().ok())
             .collect(),
     })
 }
 
-fn dirs(paths: &Paths) -> impl Iterator<Item = PathBuf> {
+fn dirs(paths: &Paths) -> Vec<PathBuf> {
     let dirs = paths.definition_dirs().iter();
-    dirs.map(|dir| dir.join("images"))
-}
-
-fn is_mask(path: &Path) -> bool {
-    std::fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null"))
-}
-
-/// A drop-in of a higher directory takes the place of one of its name.
-fn drop_ins(paths: &Paths, name: &ContainerName) -> Result<Vec<PathBuf>, Problem> {
-    let mut found = BTreeMap::new();
-    for dir in dirs(paths) {
-        let dir = dir.join(format!("{name}.toml.d"));
-        for file in sys::fs::list_dir(&dir).map_err(|err| unreadable(&dir, &err))? {
-            let bytes = file.as_encoded_bytes();
-            if bytes.ends_with(b".toml") && !bytes.starts_with(b".") {
-                found.insert(file.clone(), dir.join(file));
-            }
-        }
-    }
-    Ok(found.into_values().filter(|path| !is_mask(path)).collect())
-}
-
-fn unreadable(path: &Path, err: &sys::Error) -> Problem {
-    Problem::of_file(path, &format!("cannot be read: {}", err.cause))
+    dirs.map(|dir| dir.join("images")).collect()
 }
 
 /// Reads and checks one file, so that what is wrong has its place.
 fn read(path: &Path) -> Result<Fragment, Problem> {
-    let bytes =
-        sys::fs::read_limited(path, FILE_MAX_BYTES).map_err(|err| unreadable(path, &err))?;
-    let text = String::from_utf8(bytes).map_err(|_| Problem::of_file(path, "not UTF-8"))?;
-    let fragment: Fragment = toml::from_str(&text).map_err(|err| {
-        let before = text
-            .get(..err.span().map_or(0, |span| span.start))
-            .unwrap_or_default();
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        Problem {
-            line: u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX),
-            column: u32::try_from(column).unwrap_or(u32::MAX),
-            ..Problem::of_file(path, &err.message().replace('\n', " "))
-        }
-    })?;
-    let wrong = |key: &str, why: String| {
-        let line = text.lines().position(|line| {
-            let rest = line.trim_start().strip_prefix(key);
-            rest.is_some_and(|rest| rest.trim_start().starts_with('='))
-        });
-        Problem {
-            line: u32::try_from(line.unwrap_or(0) + 1).unwrap_or(u32::MAX),
-            key: key.to_owned(),
-            ..Problem::of_file(path, &why)
-        }
-    };
+    let source = read_file(path)?;
+    let fragment: Fragment =
+        toml::from_str(source.text()).map_err(|err| Problem::of_toml(&source, &err))?;
     if let Some(image) = &fragment.image {
-        text::parse_reference(image).map_err(|why| wrong("image", why.to_string()))?;
+        text::parse_reference(image.as_ref())
+            .map_err(|why| wrong(&source, image, "image", &why.to_string()))?;
     }
-    if let Some(platform) = &fragment.platform {
-        let words: Vec<&str> = platform.split('/').collect();
-        let is_word = |word: &&str| {
-            let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-            !word.is_empty() && word.bytes().all(valid)
-        };
-        if !(2..=3).contains(&words.len()) || !words.iter().all(is_word) {
-            let why = "must be OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64";
-            return Err(wrong("platform", why.to_owned()));
-        }
+    if let Some(platform) = &fragment.platform
+        && !is_platform(platform.as_ref())
+    {
+        let why = "must be OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64";
+        return Err(wrong(&source, platform, "platform", why));
     }
     for unit in fragment.wanted_by.iter().flatten() {
-        unit.parse::<UnitName>()
-            .map_err(|why| wrong("wanted_by", why))?;
+        unit.as_ref()
+            .parse::<UnitName>()
+            .map_err(|why| wrong(&source, unit, "wanted_by", &why))?;
     }
     Ok(fragment)
+}
+
+fn wrong(source: &Source, value: &Spanned<String>, key: &str, why: &str) -> Problem {
+    Problem::at(source, value.span().start, key, why)
+}
+
+fn is_platform(text: &str) -> bool {
+    let is_word = |word: &str| {
+        let valid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        !word.is_empty() && word.bytes().all(valid)
+    };
+    (2..=3).contains(&text.split('/').count()) && text.split('/').all(is_word)
 }
 
 #[cfg(test)]
@@ -296,11 +253,14 @@ mod tests {
         assert_eq!(names(&paths).0, std::slice::from_ref(&name));
         for (bad, place) in [
             ("image = 'a'\nimgae = 'b'\n", ":2:1: unknown field `imgae`"),
-            ("\nimage = 'A B'\n", ":2:1: "),
-            ("image = 'a'\nplatform = 'linux'\n", ":2:1: must be OS/ARCH"),
+            ("\nimage = 'A B'\n", ":2:9: "),
+            (
+                "image = 'a'\nplatform = 'linux'\n",
+                ":2:12: must be OS/ARCH",
+            ),
             (
                 "image = 'a'\nwanted_by = ['x']\n",
-                ":2:1: 'x' is not a unit name",
+                ":2:14: 'x' is not a unit name",
             ),
             ("image = 'a'\npull_policy = 'sometimes'\n", ":2:15: "),
             ("enabled = true\n", ":1:1: key 'image' is missing"),

@@ -328,20 +328,16 @@ fn read_files<'p>(files: impl Iterator<Item = &'p Path>) -> (Vec<Source>, Vec<Pr
     (sources, problems)
 }
 
-fn read_file(path: &Path) -> Result<Source, Problem> {
+/// Reads one file: UTF-8, at most [`FILE_MAX_BYTES`].
+pub(crate) fn read_file(path: &Path) -> Result<Source, Problem> {
     let bytes = sys::fs::read_limited(path, FILE_MAX_BYTES)
-        .map_err(|err| Problem::of_file(path, &format!("cannot be read: {}", err.cause)))?;
+        .map_err(|err| Problem::unreadable(path, &err))?;
     let text = String::from_utf8(bytes).map_err(|err| {
         let before = err.as_bytes().get(..err.utf8_error().valid_up_to());
         let before = String::from_utf8_lossy(before.unwrap_or_default());
         let source = Source::new(path.to_owned(), before.into_owned());
-        let mut problems = Problems::default();
         let end = source.text().len();
-        problems.push(&source, end, "", || "not UTF-8 from here".to_owned());
-        let list = problems.into_sorted(&[]);
-        list.into_iter()
-            .next()
-            .unwrap_or_else(|| Problem::of_file(path, "not UTF-8"))
+        Problem::at(&source, end, "", "not UTF-8 from here")
     })?;
     if text.starts_with('\u{feff}') {
         return Err(Problem::of_file(

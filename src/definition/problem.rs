@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 
 use serde::{Serialize, Serializer};
 
+use crate::sys;
+
 /// Problems kept of one container; a file with more is wrong as a whole.
 pub const PROBLEMS_MAX: usize = 100;
 
@@ -40,6 +42,28 @@ impl Problem {
             line: 1,
             column: 1,
             key: String::new(),
+            message: escape(message),
+        }
+    }
+
+    /// A file or directory that cannot be read.
+    pub fn unreadable(path: &Path, err: &sys::Error) -> Self {
+        Self::of_file(path, &format!("cannot be read: {}", err.cause))
+    }
+
+    /// What the TOML parser or a type's deserialisation says, at the place it says.
+    pub fn of_toml(source: &Source, err: &toml::de::Error) -> Self {
+        let offset = err.span().map_or(0, |span| span.start);
+        Self::at(source, offset, "", &err.message().replace('\n', " "))
+    }
+
+    /// A problem at a byte of a file.
+    pub fn at(source: &Source, offset: usize, key: &str, message: &str) -> Self {
+        Self {
+            file: source.path.clone(),
+            line: source.line(offset),
+            column: source.column(offset),
+            key: escape(key),
             message: escape(message),
         }
     }
@@ -170,13 +194,7 @@ impl Problems {
         message: impl FnOnce() -> String,
     ) {
         if !self.is_full() {
-            self.list.push(Problem {
-                file: source.path.clone(),
-                line: source.line(offset),
-                column: source.column(offset),
-                key: escape(key),
-                message: escape(&message()),
-            });
+            self.list.push(Problem::at(source, offset, key, &message()));
         }
     }
 

@@ -263,13 +263,16 @@ impl Catalogue {
     }
 }
 
-/// The files that make up one configuration file of ours, in merge order: `name` itself in the
-/// directory of the highest priority that has it, then the drop-ins of `name.d/`, by file name.
+/// The files that make up one configuration file of ours: `name` itself in the directory of the
+/// highest priority that has it, unless that is a mask, and the drop-ins of `name.d/` in merge order.
 ///
 /// # Errors
 ///
 /// A directory of drop-ins cannot be listed.
-pub fn configuration_files(dirs: &[PathBuf], name: &str) -> Result<Vec<PathBuf>, Problem> {
+pub fn configuration_files(
+    dirs: &[PathBuf],
+    name: &str,
+) -> Result<(Option<PathBuf>, Vec<PathBuf>), Problem> {
     let base = dirs.iter().rev().find_map(|dir| {
         let path = dir.join(name);
         let metadata = path.symlink_metadata().ok()?;
@@ -282,13 +285,13 @@ pub fn configuration_files(dirs: &[PathBuf], name: &str) -> Result<Vec<PathBuf>,
     if let Some(problem) = catalogue.everywhere.into_iter().next() {
         return Err(problem);
     }
-    let drop_ins = catalogue.drop_ins.into_values().flatten();
-    let files = base.into_iter().chain(drop_ins.map(|(_, file)| file));
     let to_read = |file| match file {
         File::Regular(path) => Some(path),
         File::Mask(_) => None,
     };
-    Ok(files.filter_map(to_read).collect())
+    let drop_ins = catalogue.drop_ins.into_values().flatten();
+    let drop_ins = drop_ins.filter_map(|(_, file)| to_read(file)).collect();
+    Ok((base.and_then(to_read), drop_ins))
 }
 
 /// The stems a container's files can have, the more general first.
