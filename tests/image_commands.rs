@@ -9,37 +9,17 @@ use std::path::Path;
 
 use serde_json::Value;
 use wharf::image::Digest;
-use wharf::sys::command::{Command, Output};
 
+#[path = "support/image_cli.rs"]
+mod image_cli;
 #[path = "support/layout.rs"]
 mod layout;
 #[path = "support/tar.rs"]
 mod tar;
 
+use image_cli::{fails, json, ok, run};
 use layout::{GZIP, Layer, Rig, archive, layers, put};
 use tar::{Tar, gzip};
-
-fn run(root: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    command.arg("--root").arg(root).arg("image").args(args);
-    command.output().unwrap()
-}
-
-fn ok(root: &Path, args: &[&str]) -> String {
-    let output = run(root, args);
-    assert!(output.status.success(), "{args:?}: {}", output.stderr);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn fails(root: &Path, args: &[&str]) -> String {
-    let output = run(root, args);
-    assert_eq!(output.status.code(), Some(1), "{args:?}");
-    output.stderr
-}
-
-fn json(root: &Path, args: &[&str]) -> Value {
-    serde_json::from_str(&ok(root, args)).unwrap()
-}
 
 /// Bytes of all blobs and of all trees, counted on the disk.
 fn on_disk(rig: &Rig) -> u64 {

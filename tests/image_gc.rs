@@ -7,15 +7,16 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
 use wharf::image::Digest;
 use wharf::image::store::Store;
 use wharf::image::used;
 use wharf::paths::Paths;
-use wharf::sys::command::{Command, Output};
+use wharf::sys::command::Command;
 
 #[path = "support/hub.rs"]
 mod hub;
+#[path = "support/image_cli.rs"]
+mod image_cli;
 #[path = "support/layout.rs"]
 mod layout;
 #[path = "support/registry.rs"]
@@ -23,24 +24,9 @@ mod registry;
 #[path = "support/tar.rs"]
 mod tar;
 
+use image_cli::{json, ok, run};
 use layout::{Layer, Rig, archive, put};
 use tar::Tar;
-
-fn run(root: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    command.arg("--root").arg(root).arg("image").args(args);
-    command.output().unwrap()
-}
-
-fn ok(root: &Path, args: &[&str]) -> String {
-    let output = run(root, args);
-    assert!(output.status.success(), "{args:?}: {}", output.stderr);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(root: &Path, args: &[&str]) -> Value {
-    serde_json::from_str(&ok(root, args)).unwrap()
-}
 
 /// A layer of `files` files and about a hundred kilobytes, packed and unpacked.
 fn layer(name: &str, files: usize) -> Layer {

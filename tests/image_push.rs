@@ -3,14 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::path::Path;
-
 use serde_json::Value;
 use wharf::image::Digest;
-use wharf::sys::command::{Command, Output};
 
 #[path = "support/hub.rs"]
 mod hub;
+#[path = "support/image_cli.rs"]
+mod image_cli;
 #[path = "support/layout.rs"]
 mod layout;
 #[path = "support/registry.rs"]
@@ -19,21 +18,10 @@ mod registry;
 mod tar;
 
 use hub::Hub;
+use image_cli::{ok, run};
 use layout::{Layer, Rig, archive, layers};
 use registry::Reply;
 use tar::Tar;
-
-fn run(root: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    command.arg("--root").arg(root).arg("image").args(args);
-    command.output().unwrap()
-}
-
-fn ok(root: &Path, args: &[&str]) -> String {
-    let output = run(root, args);
-    assert!(output.status.success(), "{args:?}: {}", output.stderr);
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// Ten layers, one of them twice.
 fn many() -> Vec<Layer> {

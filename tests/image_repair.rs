@@ -10,10 +10,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use wharf::sys::command::{Command, Output};
+use wharf::sys::command::Command;
 
 #[path = "support/hub.rs"]
 mod hub;
+#[path = "support/image_cli.rs"]
+mod image_cli;
 #[path = "support/layout.rs"]
 mod layout;
 #[path = "support/registry.rs"]
@@ -22,20 +24,9 @@ mod registry;
 mod tar;
 
 use hub::Hub;
+use image_cli::{ok, run};
 use layout::{Layer, Rig, archive, layers, put};
 use tar::{Tar, gzip};
-
-fn run(root: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    command.arg("--root").arg(root).arg("image").args(args);
-    command.output().unwrap()
-}
-
-fn ok(root: &Path, args: &[&str]) -> String {
-    let output = run(root, args);
-    assert!(output.status.success(), "{args:?}: {}", output.stderr);
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// An image in a store and on a registry, and another one beside it.
 struct Scene {

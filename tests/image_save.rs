@@ -10,31 +10,18 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde_json::Value;
-use wharf::sys::command::{Command, Output};
+use wharf::sys::command::Command;
 
+#[path = "support/image_cli.rs"]
+mod image_cli;
 #[path = "support/layout.rs"]
 mod layout;
 #[path = "support/tar.rs"]
 mod tar;
 
+use image_cli::{json, ok, run};
 use layout::{Layer, Rig, archive, layers, put};
 use tar::{Tar, gzip, zstd};
-
-fn run(root: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
-    command.arg("--root").arg(root).arg("image").args(args);
-    command.output().unwrap()
-}
-
-fn ok(root: &Path, args: &[&str]) -> String {
-    let output = run(root, args);
-    assert!(output.status.success(), "{args:?}: {}", output.stderr);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(root: &Path, args: &[&str]) -> Value {
-    serde_json::from_str(&ok(root, args)).unwrap()
-}
 
 /// Runs wharf with these files as standard input and output.
 fn piped(root: &Path, args: &[&str], stdin: &Path, stdout: &Path) {
