@@ -511,29 +511,6 @@ fn t12_modes_and_capabilities_survive_and_the_store_is_closed() {
 }
 
 #[test]
-fn t13_attributes_that_cannot_be_stored() {
-    let rig = Rig::new();
-    let long = format!("SCHILY.xattr.user.{}", "n".repeat(300));
-    let huge = vec![b'v'; 128 << 10];
-    for (key, value) in [
-        ("SCHILY.xattr.", &b"v"[..]),
-        ("SCHILY.xattr.user.", b"v"),
-        ("SCHILY.xattr.nonamespace", b"v"),
-        (&long, b"v"),
-        ("SCHILY.xattr.user.huge", &huge),
-        ("SCHILY.xattr.system.posix_acl_access", b"\xff\xff"),
-    ] {
-        let tar = Tar::new().pax(&[(key, value)]).file("f", b"x").end();
-        let fs = rig.load_layer(&tar).unwrap();
-        let file = std::fs::File::open(fs.join("f")).unwrap();
-        assert!(
-            wharf::sys::dir::xattr_names(&file).unwrap().is_empty(),
-            "{key}"
-        );
-    }
-}
-
-#[test]
 fn t14_long_and_deep_names() {
     let long = "c".repeat(256);
     refused(
