@@ -46,6 +46,7 @@ target/man/%: man/%.md
 # Installs what is built and builds nothing, so that it may run as another user than the build.
 install: ## install what `make all` has built below DESTDIR/PREFIX
 	@test -x $(BUILD)/wharf || { echo 'install: nothing is built in $(BUILD); run make all first' >&2; exit 1; }
+	install -d $(DESTDIR)/etc/wharf/containers $(DESTDIR)/etc/wharf/images
 	$(INSTALL_PROGRAM) $(BUILD)/wharf $(DESTDIR)$(BINDIR)/wharf
 	$(INSTALL_PROGRAM) $(BUILD)/wharf-relay $(DESTDIR)$(LIBEXECDIR)/wharf-relay
 	$(INSTALL_PROGRAM) $(BUILD)/wharf-generator $(DESTDIR)$(UNITDIR)/system-generators/wharf-generator

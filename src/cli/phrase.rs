@@ -83,7 +83,9 @@ pub(super) fn local_time(time: &str) -> String {
 }
 
 fn duration(seconds: i64) -> String {
-    const UNITS: [(i64, &str); 5] = [
+    const UNITS: [(i64, &str); 6] = [
+        // Reproducible images are from 1970.
+        (365 * 86_400, "year"),
         (7 * 86_400, "week"),
         (86_400, "day"),
         (3600, "hour"),
@@ -158,6 +160,8 @@ mod tests {
             (7200, "2 hours"),
             (3 * 86_400, "3 days"),
             (20 * 86_400, "2 weeks"),
+            (729 * 86_400, "104 weeks"),
+            (730 * 86_400, "2 years"),
         ];
         for (seconds, expected) in cases {
             assert_eq!(duration(seconds), expected, "{seconds}");
