@@ -199,7 +199,7 @@ fn history_and_inspect() {
         assert_eq!(text.lines().count(), 5, "{text}");
         assert!(!text.contains(['\u{1b}', '\u{7}']), "{text}");
     }
-    let inspected = &json(&root, &["inspect", "x"])[0];
+    let inspected = &json(&root, &["inspect", "x"])["images"][0];
     assert_eq!(inspected["history_entries"], 3);
     assert_eq!(inspected["platform"]["variant"], "v9");
     assert_eq!(inspected["layers"][0]["bytes"], 60_022);
@@ -264,7 +264,7 @@ fn the_image_of_a_running_container_stays() {
     }
     ok(&root, &["prune", "--all"]);
     let inspected = json(&root, &["inspect", "x"]);
-    assert_eq!(inspected[0]["in_use"][0]["running"], "web");
+    assert_eq!(inspected["images"][0]["in_use"][0]["running"], "web");
     // Its only name may go to another image; then it has none, and stays.
     rig.load(&archive(&layout::layout("x", &[layer("a", 1)])))
         .unwrap();

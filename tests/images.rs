@@ -94,13 +94,13 @@ fn the_binary_loads_lists_inspects_tags_and_removes() {
     );
     let inspected: serde_json::Value =
         serde_json::from_str(&stdout(wharf(&root).args(["inspect", "web"]))).unwrap();
-    assert_eq!(inspected[0]["config"]["cmd"][0], "/bin/sh");
+    assert_eq!(inspected["images"][0]["config"]["cmd"][0], "/bin/sh");
     stdout(wharf(&root).args(["tag", "nginx:1", "quay.io/x/y"]));
     stdout(wharf(&root).args(["check"]));
     let removed = stdout(wharf(&root).args(["rm", "nginx:1", "web"]));
     assert_eq!(removed, "removed nginx:1\nremoved localhost/web:latest\n");
     rig.store.resolve("quay.io/x/y").unwrap();
-    let id = inspected[0]["id"].as_str().unwrap();
+    let id = inspected["images"][0]["id"].as_str().unwrap();
     stdout(wharf(&root).args(["rm", id]));
     rig.assert_empty(&"rm");
     let err = wharf(&root)

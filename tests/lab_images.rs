@@ -35,10 +35,13 @@ fn keeping(suite: Suite) {
     // A start is a use.
     lab.ok(&format!("test -n \"$(find {REFERENCE} -mmin -5)\""));
     let inspected = json(&lab, "wharf image inspect localhost/busybox");
-    assert_eq!(inspected[0]["in_use"][0]["running"], "web");
+    assert_eq!(inspected["images"][0]["in_use"][0]["running"], "web");
     for script in [
         format!("wharf image rm {IMAGE}"),
-        format!("wharf image rm --force {}", inspected[0]["digest"]),
+        format!(
+            "wharf image rm --force {}",
+            inspected["images"][0]["digest"]
+        ),
     ] {
         let said = complaint(&lab, &script);
         assert!(said.contains("in use by a container"), "{said}");
@@ -103,7 +106,7 @@ fn the_timer_collects_and_leaves_what_is_mounted() {
 #[test]
 fn podman_and_skopeo_read_what_is_saved() {
     let lab = prepare(Suite::Trixie);
-    let image = &json(&lab, &format!("wharf image inspect {IMAGE}"))[0];
+    let image = &json(&lab, &format!("wharf image inspect {IMAGE}"))["images"][0];
     let (digest, id) = (
         image["digest"].as_str().unwrap(),
         image["id"].as_str().unwrap(),
@@ -134,7 +137,7 @@ fn podman_and_skopeo_read_what_is_saved() {
         "skopeo copy -q oci-archive:/var/tmp/oci.tar:{IMAGE} oci-archive:/var/tmp/back.tar:localhost/back; \
          wharf image load /var/tmp/back.tar"
     ));
-    let back = &json(&lab, "wharf image inspect localhost/back")[0];
+    let back = &json(&lab, "wharf image inspect localhost/back")["images"][0];
     assert_eq!(back["digest"], digest);
     // An imported file system runs.
     lab.ok(

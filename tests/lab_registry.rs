@@ -99,7 +99,11 @@ fn registry(suite: Suite) {
         let image = format!("{registry}/bb:1");
         lab.ok(&format!("wharf image pull {image}"));
         let inspected = json(&lab, &format!("wharf image inspect {image}"));
-        assert_eq!(inspected[0]["digest"], digest_of(&lab, &image), "{image}");
+        assert_eq!(
+            inspected["images"][0]["digest"],
+            digest_of(&lab, &image),
+            "{image}"
+        );
     }
 
     // A unit pulls what it lacks, with the same credentials.

@@ -75,9 +75,9 @@ fn the_binary_pulls_and_tells() {
     );
     let output = world.command("1").arg("--json").run().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json[0]["outcome"], "current");
-    assert_eq!(json[0]["digest"], digest.as_str());
-    assert_eq!(json[0]["reference"], name.as_str());
+    assert_eq!(json["images"][0]["outcome"], "current");
+    assert_eq!(json["images"][0]["digest"], digest.as_str());
+    assert_eq!(json["images"][0]["reference"], name.as_str());
     let output = world.command("absent").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = output.stderr;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
+use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
 use crate::engine::keep::{self, Reason};
 use crate::image::manifest::{Manifest, Platform};
@@ -26,6 +27,12 @@ pub(super) struct Args {
     /// Print JSON, which is the default and the only format
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    images: Vec<Inspected>,
 }
 
 #[derive(Serialize)]
@@ -71,13 +78,14 @@ struct Layer {
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let store = Store::open(paths)?;
     let sizes = Sizes::load(&store)?;
-    let inspected = args
+    let images = args
         .images
         .iter()
         .map(|text| inspect(paths, &store, &sizes, text))
         .collect::<anyhow::Result<Vec<Inspected>>>()?;
     let mut out = Out::stdout();
-    out.line(&serde_json::to_string_pretty(&inspected)?)?;
+    let schema = SCHEMA;
+    out.line(&serde_json::to_string_pretty(&Report { schema, images })?)?;
     out.flush()?;
     Ok(ExitStatus::Success)
 }

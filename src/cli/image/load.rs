@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::cli::exit::{Exit, ExitStatus};
+use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Out, escape};
 use crate::image::Reference;
-use crate::image::load::{Event, Source, load};
+use crate::image::load::{Event, Loaded, Source, load};
 use crate::image::store::Store;
 use crate::paths::Paths;
 
@@ -28,6 +30,12 @@ pub(super) struct Args {
     /// Print what was loaded as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    images: &'a [Loaded],
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
@@ -52,7 +60,11 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let loaded = loaded?;
     let mut out = Out::stdout();
     if args.json {
-        out.line(&serde_json::to_string_pretty(&loaded)?)?;
+        let report = Report {
+            schema: SCHEMA,
+            images: &loaded,
+        };
+        out.line(&serde_json::to_string_pretty(&report)?)?;
     } else {
         for image in &loaded {
             for reference in &image.references {

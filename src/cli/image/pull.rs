@@ -8,14 +8,16 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
+use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Out, escape};
 use crate::definition::{PullPolicy, image};
 use crate::engine::{gc, images};
 use crate::image::Digest;
 use crate::image::manifest::Platform;
-use crate::image::pull::{self, Event, Options, Outcome};
+use crate::image::pull::{self, Event, Options, Outcome, Pulled};
 use crate::image::store::Store;
 use crate::name::ContainerName;
 use crate::paths::Paths;
@@ -44,6 +46,12 @@ pub(super) struct Args {
     /// Print what was pulled as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    images: Vec<Pulled>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -129,7 +137,11 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         all.push(pulled);
     }
     if args.json {
-        out.line(&serde_json::to_string_pretty(&all)?)?;
+        let schema = SCHEMA;
+        out.line(&serde_json::to_string_pretty(&Report {
+            schema,
+            images: all,
+        })?)?;
     }
     out.flush()?;
     // The sweep of what other, killed pulls left; nobody may be at it, and the next one does it too.
