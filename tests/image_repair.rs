@@ -274,7 +274,7 @@ fn what_cannot_be_repaired_is_reported_and_stays() {
         format!("blob {layer}: its content is sha256:"),
         format!("  needed by {}", scene.name),
         format!("  not repaired: registry '{host}', repository 'app': "),
-        "1 problems, 0 repaired".to_owned(),
+        "1 problem, 0 repaired".to_owned(),
     ] {
         assert!(out.contains(&part), "{part}: {out}");
     }

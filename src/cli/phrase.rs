@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Facts as short phrases: "up 3 minutes", "exited (1) 2 hours ago", "512M".
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use super::terminal::Colour;
@@ -97,9 +99,13 @@ fn duration(seconds: i64) -> String {
     // Two of a unit before it is used: "90 minutes" says more than "1 hour".
     let unit = UNITS.iter().find(|(length, _)| seconds >= 2 * length);
     let (length, name) = unit.unwrap_or(&(1, "second"));
-    let count = seconds / length;
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {name}{plural}")
+    count(seconds / length, name)
+}
+
+/// So many of a noun that takes an 's': `1 image`, `2 images`.
+pub(super) fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let plural = if number == 1.into() { "" } else { "s" };
+    format!("{number} {noun}{plural}")
 }
 
 /// The colour of a state.

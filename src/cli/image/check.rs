@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
+use crate::cli::phrase;
 use crate::cli::terminal::{Out, escape};
 use crate::engine::gc;
 use crate::image::check::{Finding, Report, check};
@@ -125,8 +126,11 @@ fn print(args: &Args, report: &Report, findings: Vec<Found>) -> anyhow::Result<E
             }
         }
         let mut line = format!(
-            "{} references, {} blobs, {} layers read; {count} problems",
-            report.references, report.blobs, report.layers,
+            "{}, {}, {} read; {}",
+            phrase::count(report.references, "reference"),
+            phrase::count(report.blobs, "blob"),
+            phrase::count(report.layers, "layer"),
+            phrase::count(count, "problem"),
         );
         if args.repair {
             line.push_str(&format!(", {repaired} repaired"));

@@ -226,7 +226,6 @@ fn print_table(out: &mut Out, list: &List, args: &Args) -> anyhow::Result<()> {
     }
     out.table(&table)?;
     let Total { images, bytes } = list.total;
-    let plural = if images == 1 { "" } else { "s" };
-    let bytes = super::size(bytes);
-    Ok(out.line(&format!("{images} image{plural}, {bytes} in all"))?)
+    let (images, bytes) = (phrase::count(images, "image"), super::size(bytes));
+    Ok(out.line(&format!("{images}, {bytes} in all"))?)
 }
