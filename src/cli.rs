@@ -5,6 +5,7 @@
 //! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, a variant of [`Command`], one
 //! line in [`run`] and a section of man/wharf.1.md, which `tests/docs.rs` compares with it.
 
+pub mod artifact;
 pub mod cat;
 pub mod check;
 pub mod cleanup;
@@ -114,6 +115,7 @@ enum Command {
     Mount(mount::Args),
     Unmount(unmount::Args),
     Commit(commit::Args),
+    Artifact(artifact::Args),
     Image(image::Args),
     Login(login::Args),
     Logout(logout::Args),
@@ -211,6 +213,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
         _ => Context::new(&cli.global)?,
     };
     match &cli.command {
+        Command::Artifact(args) => artifact::run(&context, args),
         Command::Cleanup(args) => cleanup::run(&context, args),
         Command::Cat(args) => cat::run(args, &context.paths),
         Command::Check(args) => check::run(args, &context.paths),

@@ -7,6 +7,7 @@
 
 use crate::paths::Paths;
 
+pub mod artifact;
 mod bundle;
 pub mod changes;
 pub mod command;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Names: of containers, of units, of the container's stable id.
+//! Names: of containers, of units, of artifacts, of the container's stable id.
 //!
 //! Every name is parsed once, at the edge, and is a type from there on: a `ContainerName` can be
 //! joined to a directory or put into a unit name without a further check (hostile-inputs C10).
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest name of a container, in bytes, instance included.
+/// Longest name of a container, in bytes, instance included, and of an artifact.
 pub const NAME_MAX_BYTES: usize = 63;
 
 /// Why a text is not a name.
@@ -137,6 +137,35 @@ impl From<ContainerName> for String {
     }
 }
 
+/// The name of an artifact, a file kept with a container: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, 63 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ArtifactName(String);
+
+impl ArtifactName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ArtifactName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text.len() > NAME_MAX_BYTES {
+            return Err(NameError::TooLong(printable(text)));
+        }
+        check_part(text, text)?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ArtifactName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The stable id of a container: 64 lower-case hexadecimal digits.
 ///
 /// Derived from the machine and the name, so that it is the same at every start and differs
@@ -249,6 +278,31 @@ mod tests {
             "web@.", "_x", &long,
         ] {
             assert!(bad.parse::<ContainerName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn artifact_names() {
+        for good in ["a", "app.conf", "2026-11-22_dump.sql.gz", &"a".repeat(63)] {
+            let name: ArtifactName = good.parse().unwrap();
+            assert_eq!(name.as_str(), good);
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".new-1",
+            "a/b",
+            "../a",
+            "-a",
+            "a b",
+            "a\nb",
+            "\u{e4}",
+            "a@b",
+            "a\0",
+            &"a".repeat(64),
+        ] {
+            assert!(bad.parse::<ArtifactName>().is_err(), "{bad:?}");
         }
     }
 

@@ -171,6 +171,11 @@ impl Paths {
         self.state.join("containers").join(name.as_str())
     }
 
+    /// Named files kept with a container: `/var/lib/wharf/containers/NAME/artifacts`.
+    pub fn artifacts(&self, name: &ContainerName) -> PathBuf {
+        self.container_state(name).join("artifacts")
+    }
+
     /// Run-time state, gone after a boot: `/run/wharf`.
     pub fn runtime(&self) -> &Path {
         &self.runtime

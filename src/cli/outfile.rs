@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where an archive goes: standard output, which must not be a terminal, or a file that is there as
-//! a whole or not at all.
+//! Where an archive or an artifact goes: standard output, which must not be a terminal, or a file
+//! that is there as a whole or not at all.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -28,8 +28,7 @@ pub(super) fn write<T>(output: Option<&Path>, make: Make<'_, T>) -> anyhow::Resu
 pub(super) fn to_stdout<T>(make: Make<'_, T>) -> anyhow::Result<T> {
     if io::stdout().is_terminal() {
         return Err(Exit::usage(
-            "standard output is a terminal, which an archive is nothing for; redirect it or name \
-             a file",
+            "standard output is a terminal, which this is nothing for; redirect it or name a file",
         )
         .into());
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Removing what is kept of a container that does not run.
 //!
-//! That is its directory below /var/lib/wharf: exit history and a persistent writable layer. The
+//! That is its directory below /var/lib/wharf: exit history, a persistent writable layer, artifacts. The
 //! definition is the administrator's and stays, as a unit file does.
 
 use std::path::PathBuf;
