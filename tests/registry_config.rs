@@ -120,6 +120,72 @@ fn r12_a_blob_that_breaks_at_a_mirror_goes_on_at_the_registry() {
 }
 
 #[test]
+fn r12_a_mirror_that_fails_for_good_amid_a_blob_is_left_there() {
+    type Second = fn(&registry::Seen) -> Reply;
+    let seconds: [(&str, Second); 6] = [
+        ("404", |_| Reply::new(404, "")),
+        ("403", |_| Reply::new(403, "")),
+        ("503", |_| Reply::new(503, "")),
+        ("401", |_| {
+            registry_case::challenge("https://auth.example.com/token")
+        }),
+        ("other bytes", |_| Reply::ok(vec![7; 300_000])),
+        ("another length", |_| Reply::ok("short")),
+    ];
+    for (what, second) in seconds {
+        let home = serve();
+        // Two of them: the first gives 20,000 bytes, the second 30,000 more.
+        let dying = |cut: usize| {
+            Bound::new(None).serve(
+                move |seen| match (seen.path.contains("/blobs/"), seen.nth) {
+                    (true, 0) => good(seen).cut(cut),
+                    (true, _) => second(seen),
+                    (false, _) => good(seen),
+                },
+            )
+        };
+        let copies = [dying(20_000), dying(30_000)];
+        let mut machine = Machine::new();
+        machine.insecure(&home.host()).mirrors =
+            copies.iter().map(|copy| mirror(&copy.host())).collect();
+        act(&machine.client(), &home.host(), Act::Blob)
+            .unwrap_or_else(|err| panic!("{what}: {err}"));
+        let ranges: Vec<_> = home.asked().iter().map(registry::Seen::range).collect();
+        assert_eq!(ranges, [Some(50_000)], "{what}: only the rest");
+        assert_eq!(copies[1].asked()[0].range(), Some(20_000), "{what}");
+    }
+}
+
+#[test]
+fn r12_a_mirror_that_goes_away_amid_a_blob_and_everybody_with_it() {
+    use std::io::Read as _;
+    let home = Bound::new(None).serve(|seen| match seen.path.contains("/blobs/") {
+        true => Reply::new(503, ""),
+        false => good(seen),
+    });
+    let copy = Bound::new(None).serve(|seen| match seen.path.contains("/blobs/") {
+        true if seen.nth == 0 => good(seen).cut(20_000),
+        true => Reply::new(403, ""),
+        false => good(seen),
+    });
+    let mut machine = Machine::new();
+    machine.insecure(&home.host()).mirrors = vec![mirror(&copy.host())];
+    let mut blob = machine
+        .client()
+        .blob(&reference(&home.host()), &blob_digest(), 300_000)
+        .unwrap();
+    let err = blob.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(
+        err.contains("broke off after 20000 of 300000 bytes"),
+        "{err}"
+    );
+    assert!(
+        err.contains(&format!("; mirror '{}': ", copy.host())),
+        "{err}"
+    );
+}
+
+#[test]
 fn mirrors_for_digests_only() {
     let (home, copy) = (serve(), serve());
     let mut machine = Machine::new();

@@ -348,6 +348,47 @@ fn r12_servers_that_stall_or_crawl() {
                 })
             },
         ),
+        // Ten times as fast as the pace asks, and nearly nothing of it is content.
+        case(
+            "r12_chunks_of_one_byte",
+            Act::Blob,
+            fails("bytes of content in"),
+            |_, seen| {
+                is_blob(seen).then(|| {
+                    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+                    let chunks = blob().into_iter().flat_map(|byte| {
+                        [b"1;xxxxxxxxxxxxxxxxxx\r\n".as_slice(), &[byte], b"\r\n"].concat()
+                    });
+                    Reply::raw([head, chunks.collect()].concat())
+                        .drip(500, Duration::from_millis(50))
+                })
+            },
+        ),
+        case(
+            "r12_trailers_that_crawl",
+            Act::Blob,
+            fails("bytes of content in"),
+            |_, seen| {
+                is_blob(seen).then(|| {
+                    let head =
+                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n";
+                    Reply::raw([head, &"x: yy\r\n".repeat(100_000)].concat())
+                        .drip(500, Duration::from_millis(50))
+                })
+            },
+        ),
+        case(
+            "r12_trailers_without_end",
+            Act::Blob,
+            fails("bytes without any content"),
+            |_, seen| {
+                is_blob(seen).then(|| {
+                    let head =
+                        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n";
+                    Reply::raw([head, &"x: yy\r\n".repeat(1_000_000)].concat())
+                })
+            },
+        ),
         case(
             "r12_token_crawls",
             Act::Manifest,

@@ -14,10 +14,11 @@ use std::vec;
 
 use ureq::http::{Method, header};
 
-use super::error::{Error, Failure};
+use super::error::{Error, Failure, Kind};
 use super::range::ContentRange;
 use super::retry::{Trouble, backoff, pause};
 use super::session::{Scope, Session};
+use super::transport::BodyReader;
 use super::wire::{Answer, Message, trouble};
 use super::{Client, Inner};
 use crate::digest::Digest;
@@ -36,6 +37,8 @@ pub struct Blob {
     session: Arc<Session>,
     /// Places to go on with when this one fails for good.
     others: vec::IntoIter<Arc<Session>>,
+    /// Why the mirrors before this place were left, for the error of the last one.
+    left: String,
     body: Option<Body>,
     /// Of the first answer, to see that it is still the same blob. Strong ones only.
     tag: Option<String>,
@@ -51,7 +54,7 @@ pub struct Blob {
 }
 
 struct Body {
-    reader: ureq::BodyReader<'static>,
+    reader: BodyReader,
     url: Url,
 }
 
@@ -100,6 +103,7 @@ impl Client {
             size,
             session,
             others: others.into_iter(),
+            left: String::new(),
             body: Some(opened.body),
             tag: opened.tag,
             given: 0,
@@ -174,12 +178,7 @@ impl Inner {
         }
         let tag = entity_tag(&answer);
         let url = answer.url;
-        let reader = answer
-            .response
-            .into_body()
-            .into_with_config()
-            .limit(u64::MAX)
-            .reader();
+        let reader = BodyReader::new(answer.response.into_body());
         Ok(Opened {
             body: Body { reader, url },
             tag,
@@ -218,39 +217,53 @@ impl Blob {
         ))
     }
 
-    /// Fails when connections have broken too often; else waits before the next.
-    fn note_broken(&mut self, failure: &Failure) -> Result<(), Failure> {
+    /// Fails when connections have broken too often, everywhere; else waits before the next.
+    fn note_broken(&mut self, failure: Failure) -> Result<(), Failure> {
         self.body = None;
-        if self.given - self.broken_at >= WORTH_BYTES {
+        let was_worth_it = self.given - self.broken_at >= WORTH_BYTES;
+        if was_worth_it {
             self.broken = 0;
         }
         self.broken_at = self.given;
         self.broken += 1;
-        let limits = &self.inner.wire.limits;
-        if self.broken < limits.tries {
+        if was_worth_it || self.broken < self.session.tries(&self.inner.wire) {
             tracing::debug!(
                 "blob {} at byte {}: {}",
                 self.digest,
                 self.given,
                 failure.message
             );
-            pause(backoff(limits, self.broken));
+            pause(backoff(&self.inner.wire.limits, self.broken));
             return Ok(());
         }
-        if let Some(next) = self.others.next() {
-            self.session = next;
-            self.broken = 0;
-            self.tag = None;
-            self.ranges = Ranges::Ask;
-            return Ok(());
+        let message = format!(
+            "blob {} broke off after {} of {} bytes: {} ({} tries)",
+            self.digest, self.given, self.size, failure.message, self.broken
+        );
+        self.leave(Failure { message, ..failure })
+    }
+
+    /// Goes on with the next place, when this one has failed for good; without one that is the
+    /// error. What was given stays: the digest decides.
+    fn leave(&mut self, mut failure: Failure) -> Result<(), Failure> {
+        self.body = None;
+        let Some(next) = self.others.find(|other| other.gone().is_none()) else {
+            failure.message.push_str(&self.left);
+            return Err(failure);
+        };
+        if failure.kind == Kind::Unreachable {
+            self.session.note_gone(&failure.message);
         }
-        Err(Failure::new(
-            failure.kind,
-            format!(
-                "blob {} broke off after {} of {} bytes: {} ({} tries)",
-                self.digest, self.given, self.size, failure.message, self.broken
-            ),
-        ))
+        let host = &self.session.place.host;
+        tracing::debug!("mirror '{host}': {}", failure.message);
+        self.left
+            .push_str(&format!("; mirror '{host}': {}", failure.message));
+        self.session = next;
+        self.broken = 0;
+        self.broken_at = self.given;
+        self.tag = None;
+        self.ranges = Ranges::Ask;
+        Ok(())
     }
 
     /// A body that goes on where the last one ended.
@@ -319,29 +332,25 @@ impl Blob {
 
     fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
         loop {
-            let mut body = match self.body.take() {
-                Some(body) => body,
-                None => match self.reconnect() {
-                    Ok(body) => body,
-                    Err(Trouble::Final(failure)) => return Err(failure),
-                    Err(Trouble::Passing { failure, .. }) => {
-                        self.note_broken(&failure)?;
-                        continue;
+            let body = match self.body.take() {
+                Some(body) => Ok(body),
+                None => self.reconnect(),
+            };
+            let trouble = match body {
+                Err(trouble) => trouble,
+                Ok(mut body) => match body.reader.read(buffer) {
+                    Ok(0) => Trouble::passing(broke_off(&body.url)),
+                    Ok(n) => {
+                        self.body = Some(body);
+                        return Ok(n);
                     }
+                    Err(err) => trouble(ureq::Error::from(err), &body.url),
                 },
             };
-            let failure = match body.reader.read(buffer) {
-                Ok(0) => broke_off(&body.url),
-                Ok(n) => {
-                    self.body = Some(body);
-                    return Ok(n);
-                }
-                Err(err) => match trouble(ureq::Error::from(err), &body.url) {
-                    Trouble::Final(failure) => return Err(failure),
-                    Trouble::Passing { failure, .. } => failure,
-                },
-            };
-            self.note_broken(&failure)?;
+            match trouble {
+                Trouble::Final(failure) => self.leave(failure)?,
+                Trouble::Passing { failure, .. } => self.note_broken(failure)?,
+            }
         }
     }
 }

@@ -3,9 +3,13 @@
 //! transport that fails when bytes come too slowly.
 //!
 //! The pace is measured below TLS, since one TLS record sent a byte at a time would keep a reader
-//! above it waiting for hours (hostile-inputs R12). Only time spent waiting counts: a slow reader,
-//! such as a disk, is not the server's fault.
+//! above it waiting for hours (hostile-inputs R12). What counts as progress is what readers of
+//! bodies get: messages of TLS, extensions of chunks and trailers can come for ever. Only time spent
+//! waiting counts: a slow reader, such as a disk, is not the server's fault.
 
+use std::cell::Cell;
+use std::io::{self, Read};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
@@ -43,12 +47,65 @@ pub(super) enum Purpose {
 #[error("its address is one of this machine or its neighbourhood")]
 pub(super) struct OffLimits;
 
-/// The server sends less than the slowest pace we accept.
+/// The server sends less than the slowest pace we accept, or nothing that is of use.
 #[derive(Debug, thiserror::Error)]
-#[error("it sends less than {bytes} bytes in {} s", window.as_secs_f32())]
-pub(super) struct TooSlow {
-    bytes: u64,
-    window: Duration,
+pub(super) enum TooSlow {
+    #[error("it sends less than {bytes} bytes in {} s", window.as_secs_f32())]
+    Bytes { bytes: u64, window: Duration },
+    #[error("it sends less than {bytes} bytes of content in {} s", window.as_secs_f32())]
+    Content { bytes: u64, window: Duration },
+    #[error("it sent {bytes} bytes without any content")]
+    Barren { bytes: u64 },
+}
+
+/// Most bytes in a row that give a reader nothing. Headers and handshakes are smaller.
+const BARREN_BYTES_MAX: u64 = 1 << 20;
+
+thread_local! {
+    /// Bytes of bodies that were read on this thread. ureq has no way from a body to its connection,
+    /// but whoever reads the one waits for the other on the same thread.
+    static CONTENT: Cell<u64> = const { Cell::new(0) };
+    /// Requests that were sent from this thread.
+    static REQUESTS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Notes that what comes from now on answers another request. That bytes are sent does not say so:
+/// TLS answers messages of its own, which a server can send without end.
+pub(super) fn begin_request() {
+    REQUESTS.set(REQUESTS.get().wrapping_add(1));
+}
+
+/// Who waits, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Reader {
+    thread: ThreadId,
+    request: u64,
+}
+
+impl Reader {
+    fn current() -> Self {
+        Self {
+            thread: thread::current().id(),
+            request: REQUESTS.get(),
+        }
+    }
+}
+
+/// A body of any length, whose bytes count as progress of its connection.
+pub(super) struct BodyReader(ureq::BodyReader<'static>);
+
+impl BodyReader {
+    pub(super) fn new(body: ureq::Body) -> Self {
+        Self(body.into_with_config().limit(u64::MAX).reader())
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        CONTENT.set(CONTENT.get().wrapping_add(n as u64));
+        Ok(n)
+    }
 }
 
 /// An agent that keeps connections, follows no redirect and reads no environment but the proxy's.
@@ -138,8 +195,7 @@ impl<In: Transport> Connector<In> for PaceConnector {
             inner,
             window: self.window,
             bytes: self.bytes,
-            waited: Duration::ZERO,
-            received: 0,
+            pace: Pace::new(),
         }))
     }
 }
@@ -149,10 +205,77 @@ struct PacedTransport<T> {
     inner: T,
     window: Duration,
     bytes: u64,
-    /// In this window.
+    pace: Pace,
+}
+
+/// What has come since a window of time began.
+#[derive(Debug)]
+struct Pace {
     waited: Duration,
-    /// In this window.
     received: u64,
+    reader: Reader,
+    /// The reader's [`CONTENT`] when the window began.
+    content_before: u64,
+    /// The same when it was last looked at, and what was received since it changed.
+    content: u64,
+    barren: u64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        let content = CONTENT.get();
+        Self {
+            waited: Duration::ZERO,
+            received: 0,
+            reader: Reader::current(),
+            content_before: content,
+            content,
+            barren: 0,
+        }
+    }
+
+    /// Looks at what the reader got from what had come before.
+    fn look_at_content(&mut self) {
+        if self.reader != Reader::current() {
+            *self = Self::new();
+        }
+        let content = CONTENT.get();
+        if content != self.content {
+            self.content = content;
+            self.barren = 0;
+        }
+    }
+
+    /// Counts what came while we waited; fails when it was too little.
+    fn note(
+        &mut self,
+        (waited, received): (Duration, u64),
+        (bytes, window): (u64, Duration),
+    ) -> Result<(), TooSlow> {
+        self.waited += waited;
+        self.received = self.received.saturating_add(received);
+        self.barren = self.barren.saturating_add(received);
+        if self.barren > BARREN_BYTES_MAX {
+            return Err(TooSlow::Barren { bytes: self.barren });
+        }
+        if self.waited < window {
+            return Ok(());
+        }
+        if self.received < bytes {
+            return Err(TooSlow::Bytes { bytes, window });
+        }
+        // Half of it: the last record of TLS may not be whole yet.
+        let bytes = bytes / 2;
+        if self.content.wrapping_sub(self.content_before) < bytes {
+            return Err(TooSlow::Content { bytes, window });
+        }
+        let barren = self.barren;
+        *self = Self {
+            barren,
+            ..Self::new()
+        };
+        Ok(())
+    }
 }
 
 impl<T: Transport> Transport for PacedTransport<T> {
@@ -161,30 +284,19 @@ impl<T: Transport> Transport for PacedTransport<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        // What comes now answers what goes out now.
-        self.waited = Duration::ZERO;
-        self.received = 0;
         self.inner.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.pace.look_at_content();
         let before = self.inner.buffers().input().len();
         let start = Instant::now();
         let progress = self.inner.await_input(timeout)?;
-        self.waited += start.elapsed();
         let after = self.inner.buffers().input().len();
-        self.received += after.saturating_sub(before) as u64;
-        if self.waited >= self.window {
-            if self.received < self.bytes {
-                let slow = TooSlow {
-                    bytes: self.bytes,
-                    window: self.window,
-                };
-                return Err(ureq::Error::Other(Box::new(slow)));
-            }
-            self.waited = Duration::ZERO;
-            self.received = 0;
-        }
+        let came = (start.elapsed(), after.saturating_sub(before) as u64);
+        self.pace
+            .note(came, (self.bytes, self.window))
+            .map_err(|slow| ureq::Error::Other(Box::new(slow)))?;
         Ok(progress)
     }
 

@@ -20,7 +20,7 @@ use super::error::{Failure, Kind, quote};
 use super::limits::{ERROR_BYTES_MAX, Limits, REDIRECTS_MAX};
 use super::retry::{Trouble, parse_retry_after};
 use super::tls::{self, Files, Roots, Verify};
-use super::transport::{self, Chosen, OffLimits, Purpose, TooSlow};
+use super::transport::{self, BodyReader, Chosen, OffLimits, Purpose, TooSlow};
 use super::url::{Origin, Scheme, Url, is_off_limits, without_query};
 use crate::paths::Paths;
 
@@ -93,13 +93,7 @@ impl Answer {
         let too_long = too_long();
         let url = self.url;
         let mut bytes = Vec::new();
-        let reader = self
-            .response
-            .into_body()
-            .into_with_config()
-            .limit(u64::MAX)
-            .reader();
-        reader
+        BodyReader::new(self.response.into_body())
             .take(limit + 1)
             .read_to_end(&mut bytes)
             .map_err(|err| trouble(ureq::Error::from(err), &url))?;
@@ -335,6 +329,7 @@ fn send_once(
         builder = builder.header(header::AUTHORIZATION, authorization);
     }
     let bad_request = |_| Failure::refused("the request cannot be written as HTTP");
+    transport::begin_request();
     let sent = match message.payload {
         Payload::None => agent.run(builder.body(()).map_err(bad_request)?),
         Payload::Bytes(bytes) => agent.run(builder.body(bytes).map_err(bad_request)?),
