@@ -8,6 +8,7 @@ pub mod decode;
 pub mod extract;
 pub mod facts;
 pub mod layer;
+pub mod linked;
 pub mod member;
 pub mod merged;
 pub mod overlay;

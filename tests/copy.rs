@@ -15,7 +15,9 @@ use wharf::engine::copy::{Links, Side, copy, pack, unpack};
 use wharf::storage::member::{MemberKind, Members};
 use wharf::storage::place::Keep;
 use wharf::storage::walk::Warnings;
+use wharf::sys::command::Command;
 use wharf::sys::dir::{Dir, Kind, set_owner_and_mode, set_xattr};
+use wharf::sys::mount::{Isolation, unshare_mounts};
 use wharf::sys::root::Root;
 
 #[path = "support/layout.rs"]
@@ -227,6 +229,46 @@ fn owners_modes_and_attributes() {
         .unwrap();
     assert_eq!(facts(&rig.outside("plain")), (1, 2, 0o750));
     assert_eq!(facts(&rig.outside("plain/su")), (3, 3, 0o755));
+}
+
+#[test]
+fn a_hard_link_to_another_mount_becomes_a_copy() {
+    let mut rig = Rig::new();
+    put(&rig.inside("d/a/su"), b"text");
+    std::fs::create_dir(rig.inside("d/b")).unwrap();
+    std::fs::hard_link(rig.inside("d/a/su"), rig.inside("d/b/again")).unwrap();
+    symlink("x", rig.inside("d/a/link")).unwrap();
+    std::fs::hard_link(rig.inside("d/a/link"), rig.inside("d/c")).unwrap();
+    let su = Dir::open(&rig.inside("d/a")).unwrap();
+    let su = su.open_file("su".as_ref()).unwrap();
+    set_owner_and_mode(&su, (7, 8), 0o4755).unwrap();
+    std::fs::create_dir_all(rig.outside("d/b")).unwrap();
+    unshare_mounts(&rig.outside("d/b"), Isolation::Slave).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "tmpfs"]).arg(rig.outside("d/b"));
+    mount.run().unwrap();
+    // The one that was opened is in the namespace before.
+    rig.host = Root::open(&rig.outside("")).unwrap();
+    let mut archive = Vec::new();
+    pack(&side(&rig.container, "/d"), Links::Keep, &mut archive).unwrap();
+    for stream in [false, true] {
+        let warnings = match stream {
+            true => unpack(archive.as_slice(), &side(&rig.host, "/")).unwrap(),
+            false => rig.out("/d", "/", Keep::All).unwrap(),
+        };
+        let said = ["'d/b/again' cannot be a hard link there, copying it"];
+        assert_eq!(warnings.texts, said, "{stream}");
+        let copied = std::fs::metadata(rig.outside("d/b/again")).unwrap();
+        assert_eq!(
+            (copied.uid(), copied.gid(), copied.mode() & 0o7777),
+            (7, 8, 0o4755)
+        );
+        assert_eq!(text(&rig.outside("d/b/again")), "text");
+        assert_eq!(copied.mtime(), su.metadata().unwrap().mtime());
+        // Where it can be one it is.
+        let inode = |path: &str| std::fs::symlink_metadata(rig.outside(path)).unwrap().ino();
+        assert_eq!(inode("d/a/link"), inode("d/c"));
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use wharf::storage::pack::{Form, Packed, pack};
 use wharf::storage::{facts, layer};
 use wharf::sys::command::Command;
 use wharf::sys::dir::{Dir, Kind, Time, set_owner_and_mode, set_time, set_xattr};
+use wharf::sys::mount::{Isolation, unshare_mounts};
 
 /// A file capability: CAP_NET_BIND_SERVICE, permitted and effective (linux/capability.h).
 const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -270,6 +271,33 @@ fn f7_sockets_are_left_out_with_a_word() {
     let (archive, done) = packed(tmp.path(), Form::Tree);
     assert_eq!(done.warnings.texts, ["'s' is a socket, leaving it out"]);
     assert_eq!(archive, [0; 1024]);
+}
+
+#[test]
+fn t21_attributes_that_no_archive_has_room_for_are_refused() {
+    let tmp = tempfile::tempdir().unwrap();
+    // tmpfs keeps as many as there is room for; ext4 a block of them.
+    unshare_mounts(tmp.path(), Isolation::Slave).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "tmpfs"]).arg(tmp.path());
+    mount.run().unwrap();
+    let dir = Dir::open(tmp.path()).unwrap();
+    let file = dir.make_file(name("f")).unwrap();
+    let set = |number: u32| {
+        let key = format!("user.{number:02}");
+        set_xattr(&file, name(&key), &[b'x'; 60_000]).unwrap();
+    };
+    (0..17).for_each(set);
+    let (archive, _) = packed(tmp.path(), Form::Tree);
+    let member = Members::new(archive.as_slice()).read_next().unwrap();
+    assert_eq!(member.unwrap().xattrs.len(), 17);
+    set(17);
+    let mut out = Vec::new();
+    let err = pack(Dir::open(tmp.path()).unwrap(), Form::Tree, &mut out).unwrap_err();
+    assert_eq!(
+        format!("{err:#}"),
+        "reading 'f': its extended attributes take more than 1 MiB; remove some of them"
+    );
 }
 
 /// Tells the others to stop, also when the test fails.

@@ -5,7 +5,6 @@
 //! out, or the host's. The source is walked and the destination filled name by name, so it does not
 //! matter what a container swaps meanwhile; nothing of it is executed (hostile-inputs F1 to F4).
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,8 +13,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 
 use crate::storage::decode;
+use crate::storage::linked::{Linked, Seen};
 use crate::storage::member::{Member, MemberKind, Members, printable};
-use crate::storage::pack::{Form, KERNELS, Packer, xattrs_of};
+use crate::storage::pack::{Form, KERNELS, LINK_UNKNOWN, Packer, xattrs_of};
 use crate::storage::place::{Content, Keep, Placer};
 use crate::storage::walk::{Descend, Found, Node, Warnings, walk};
 use crate::sys;
@@ -137,7 +137,7 @@ fn place_all(
     name: Option<&OsStr>,
     destination: (u64, u64),
 ) -> anyhow::Result<()> {
-    let mut linked: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
+    let mut linked = Linked::default();
     let mut kernels = KernelFileSystems::default();
     let mut place = |found: Found<'_>, warnings: &mut Warnings| {
         let mut path = name.unwrap_or_default().as_bytes().to_vec();
@@ -170,7 +170,7 @@ fn place_all(
 fn place_one(
     placer: &mut Placer,
     (path, found): (Vec<u8>, Found<'_>),
-    (linked, kernels): (&mut HashMap<(u64, u64), Vec<u8>>, &mut KernelFileSystems),
+    (linked, kernels): (&mut Linked, &mut KernelFileSystems),
     warnings: &mut Warnings,
 ) -> anyhow::Result<Descend> {
     let Found { entry, node, .. } = found;
@@ -199,14 +199,17 @@ fn place_one(
             Kind::CharDevice | Kind::BlockDevice | Kind::Fifo
         );
     // Without its first name, a second one would lead to whatever has that name at the destination.
-    if is_kept && entry.links > 1 && entry.kind != Kind::Directory {
-        if let Some(first) = linked.get(&entry.inode) {
-            member.kind = MemberKind::HardLink;
-            member.link.clone_from(first);
-            placer.place(&member, Content::None)?;
-            return Ok(Descend::Yes);
+    if is_kept {
+        match linked.see(&path, entry) {
+            Seen::First => {}
+            Seen::Again(first) => {
+                member.kind = MemberKind::HardLink;
+                member.link = first;
+                placer.place(&member, Content::None)?;
+                return Ok(Descend::Yes);
+            }
+            Seen::Unknown => warnings.add(&path, LINK_UNKNOWN),
         }
-        linked.insert(entry.inode, path.clone());
     }
     match node {
         Node::Dir(dir) => {

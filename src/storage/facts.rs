@@ -74,7 +74,8 @@ pub fn write(path: &Path, out: &mut dyn Write, known: &Known) -> anyhow::Result<
     let mut levels: Vec<Level> = Vec::new();
     let mut next = Some(PathBuf::new());
     while let Some(path) = next.take() {
-        let room = NAMES_BYTES_MAX - levels.iter().map(|level| level.dirs.cost()).sum::<usize>();
+        let taken = levels.iter().map(|level| level.dirs.cost()).sum();
+        let room = NAMES_BYTES_MAX.saturating_sub(taken);
         let shown = || format!("reading '{}'", printable(path.as_os_str().as_bytes()));
         let dir = Dir::from(root.open_readable_dir(&path).with_context(shown)?);
         let mut walk = Walk {

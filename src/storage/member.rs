@@ -16,7 +16,7 @@ use crate::sys::dir::Time;
 const BLOCK_BYTES: u64 = 512;
 
 /// Largest body of an extended header: 1 MiB, as Go's archive/tar has it.
-const PAX_BYTES_MAX: u64 = 1 << 20;
+pub(super) const PAX_BYTES_MAX: u64 = 1 << 20;
 
 /// Largest body of a GNU long name; the kernel takes 4096 bytes.
 const LONG_NAME_BYTES_MAX: u64 = 16 << 10;

@@ -7,7 +7,6 @@
 //! (hostile-inputs F5). As a layer, what overlayfs keeps in an upper directory becomes what the OCI
 //! image specification calls whiteouts (F7).
 
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,7 +14,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use anyhow::{Context as _, bail, ensure};
 
 use super::extract::{AUFS, OPAQUE, OPAQUE_XATTR, WHITEOUT};
-use super::member::printable;
+use super::linked::{Linked, Seen};
+use super::member::{PAX_BYTES_MAX, printable};
 use super::walk::{Descend, Found, Node, Warnings, walk};
 use crate::sys::dir::{self, Dir, Entry, Kind, Time};
 use crate::sys::kernel_fs::KernelFileSystems;
@@ -31,6 +31,17 @@ const LARGE_NUMBER_MAX: u64 = 0o777_7777_7777;
 
 /// Why something of the kernel's is not copied.
 pub const KERNELS: &str = "shows something of the kernel and holds no files, leaving it out";
+
+/// Why a hard link became a file of its own.
+pub const LINK_UNKNOWN: &str = "may be another name of a file, of which there are too many to know: \
+                                it becomes a file of its own";
+
+/// Most bytes of attributes of one file: what an extended header that wharf reads has room for, beside
+/// names and numbers.
+const XATTR_BYTES_MAX: u64 = PAX_BYTES_MAX - (16 << 10);
+
+/// What an attribute costs there besides name and value.
+const XATTR_COST: u64 = 32;
 
 /// How much of a file is read at once.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -81,8 +92,7 @@ pub fn pack(top: Dir, form: Form<'_>, out: &mut dyn Write) -> anyhow::Result<Pac
 pub struct Packer<'a> {
     out: &'a mut dyn Write,
     packed: Packed,
-    /// The first member of each inode with several names.
-    linked: HashMap<(u64, u64), Vec<u8>>,
+    linked: Linked,
     kernels: KernelFileSystems,
     buffer: Vec<u8>,
 }
@@ -101,7 +111,7 @@ impl<'a> Packer<'a> {
         Self {
             out,
             packed: Packed::default(),
-            linked: HashMap::new(),
+            linked: Linked::default(),
             kernels: KernelFileSystems::default(),
             buffer: vec![0; BUFFER_BYTES],
         }
@@ -178,13 +188,13 @@ impl<'a> Packer<'a> {
             warnings.add(path, "is a socket, leaving it out");
             return Ok(Descend::No);
         }
-        if entry.links > 1 && entry.kind != Kind::Directory {
-            if let Some(first) = self.linked.get(&entry.inode) {
-                let first = first.clone();
+        match self.linked.see(&name, entry) {
+            Seen::First => {}
+            Seen::Again(first) => {
                 self.header((&name, b'1'), entry, (0, &first), &[])?;
                 return Ok(Descend::No);
             }
-            self.linked.insert(entry.inode, name.clone());
+            Seen::Unknown => warnings.add(path, LINK_UNKNOWN),
         }
         match node {
             Node::Dir(dir) => {
@@ -394,9 +404,11 @@ pub type Xattr = (Vec<u8>, Vec<u8>);
 /// # Errors
 ///
 /// The tree relies on what overlayfs keeps elsewhere: a redirected directory, or a file whose
-/// content is in a lower layer. wharf mounts without both.
+/// content is in a lower layer. wharf mounts without both. Or there is more than an archive can have:
+/// the kernel bounds one value and the list of names, and some file systems nothing else.
 pub fn xattrs_of<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Vec<Xattr>> {
     let mut xattrs = Vec::new();
+    let mut left = XATTR_BYTES_MAX;
     for name in dir::xattr_names(&fd)? {
         let bytes = name.as_bytes();
         if bytes == b"trusted.overlay.redirect" || bytes == b"trusted.overlay.metacopy" {
@@ -411,6 +423,11 @@ pub fn xattrs_of<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Vec<Xattr>> {
             continue;
         }
         if let Some(value) = dir::xattr(&fd, &name)? {
+            left = (bytes.len() + value.len())
+                .try_into()
+                .ok()
+                .and_then(|cost: u64| left.checked_sub(cost.checked_add(XATTR_COST)?))
+                .context("its extended attributes take more than 1 MiB; remove some of them")?;
             xattrs.push((bytes.to_vec(), value));
         }
     }

@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::extract::{XattrRule, components, xattr_rule};
 use super::member::{Member, MemberKind, printable};
+use super::pack::xattrs_of;
 use super::walk::Warnings;
 use crate::sys;
 use crate::sys::copy::copy_content;
@@ -195,11 +196,42 @@ impl Placer {
         self.descend(target_parents, Missing::Error)
             .with_context(absent)?;
         let from = Dir::reopen(self.current())?;
-        self.replace(parents, name, |_, parent, temporary| {
-            parent
-                .make_hard_link(temporary, &from, target_name)
-                .with_context(absent)
+        self.replace(parents, name, |placer, parent, temporary| {
+            match parent.make_hard_link(temporary, &from, target_name) {
+                Err(err) if cannot_be_linked(&err) => {
+                    placer.copy_target(parent, temporary, (&from, target_name), member)
+                }
+                other => other.with_context(absent),
+            }
         })
+    }
+
+    /// Makes a file like the one that a hard link was to lead to.
+    fn copy_target(
+        &mut self,
+        parent: &Dir,
+        name: &OsStr,
+        (from, target): (&Dir, &OsStr),
+        member: &Member,
+    ) -> anyhow::Result<()> {
+        let held = from.hold(target)?;
+        let held = held.filter(|held| held.entry().kind == Kind::File);
+        let held = held.context("a hard link cannot lead there, and it is no file to copy")?;
+        let content = held.read()?;
+        let entry = held.look_again()?;
+        let copy = Member {
+            kind: MemberKind::File,
+            size: entry.size,
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            time: entry.time,
+            xattrs: xattrs_of(&content)?,
+            ..member.clone()
+        };
+        self.warnings
+            .add(&member.path, "cannot be a hard link there, copying it");
+        self.make_file(parent, name, (&copy, Content::File(&content)))
     }
 
     /// Has `make` make an entry under a temporary name, and gives it its own.
@@ -245,16 +277,25 @@ impl Placer {
             Some(held) if held.entry().kind == Kind::File && held.is_mount_root()? => held,
             Some(_) | None => {
                 return self.replace(parents, name, |placer, parent, temporary| {
-                    let mut file = parent.make_file(temporary)?;
-                    placer.write_content(&mut file, member, content)?;
-                    let (owner, mode) = placer.owner_and_mode(member);
-                    dir::set_owner_and_mode(&file, owner, mode)?;
-                    placer.set_xattrs(&file, member)?;
-                    Ok(dir::set_time(&file, member.time)?)
+                    placer.make_file(parent, temporary, (member, content))
                 });
             }
         };
         self.write_content(&mut mounted.overwrite()?, member, content)
+    }
+
+    fn make_file(
+        &mut self,
+        parent: &Dir,
+        name: &OsStr,
+        (member, content): (&Member, Content<'_>),
+    ) -> anyhow::Result<()> {
+        let mut file = parent.make_file(name)?;
+        self.write_content(&mut file, member, content)?;
+        let (owner, mode) = self.owner_and_mode(member);
+        dir::set_owner_and_mode(&file, owner, mode)?;
+        self.set_xattrs(&file, member)?;
+        Ok(dir::set_time(&file, member.time)?)
     }
 
     fn write_content(
@@ -391,6 +432,17 @@ impl Placer {
         dir::set_owner_and_mode(&made, owner, IMPLIED_DIR_MODE)?;
         Ok(made)
     }
+}
+
+/// Whether link(2) says that the file cannot have a name there: on another mount, with too many
+/// already, or on a file system that knows no hard links (EPERM).
+fn cannot_be_linked(err: &sys::Error) -> bool {
+    matches!(
+        err.kind(),
+        io::ErrorKind::CrossesDevices
+            | io::ErrorKind::TooManyLinks
+            | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// Removes what was not whole when its process was killed. A process that is at it is there.

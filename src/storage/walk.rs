@@ -6,7 +6,6 @@
 //! before it is seen is not there. The order depends on nothing but the names: a directory, then
 //! what is in it, sorted.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
@@ -14,12 +13,16 @@ use anyhow::Context as _;
 
 use super::extract::PATH_BYTES_MAX;
 use super::member::printable;
-use crate::sys::dir::{Dir, Entry, Kind};
+use crate::sys::dir::{Dir, Entry, Kind, Names};
 use crate::sys::held::Held;
 
 /// How deep a walk goes. One descriptor is open for each level, and nothing that wharf unpacks is
 /// deeper.
 const DEPTH_MAX: usize = 512;
+
+/// Most bytes of names that a walk remembers, of all the directories that it is in: three million of
+/// usual length. A container can make any number of them.
+pub(super) const NAMES_BYTES_MAX: usize = 64 << 20;
 
 /// What was left out or is not as it was, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,8 +90,9 @@ pub enum Descend {
 
 struct Level {
     dir: Dir,
-    /// Names that are to be visited, the next one last.
-    names: Vec<OsString>,
+    names: Names,
+    /// The one that is visited next.
+    next: usize,
     /// Bytes of the path that lead here.
     path_len: usize,
 }
@@ -108,12 +112,13 @@ pub fn walk(
     if visit(found, warnings)? == Descend::No {
         return Ok(());
     }
-    let mut levels = vec![Level::of(top, 0)?];
+    let mut levels = vec![Level::of(top, 0, NAMES_BYTES_MAX)?];
     while let Some(level) = levels.last_mut() {
-        let Some(name) = level.names.pop() else {
+        let Some(name) = level.names.get(level.next) else {
             levels.pop();
             continue;
         };
+        level.next += 1;
         path.truncate(level.path_len);
         if !path.is_empty() {
             path.push(b'/');
@@ -125,7 +130,7 @@ pub fn walk(
             continue;
         }
         let reading = || format!("reading '{}'", printable(&path));
-        let Some(held) = level.dir.hold(&name).with_context(reading)? else {
+        let Some(held) = level.dir.hold(name).with_context(reading)? else {
             continue;
         };
         let visited = visit_one(&held, &path, warnings, visit).with_context(reading)?;
@@ -138,7 +143,10 @@ pub fn walk(
             warnings.add(&path, &fact);
             continue;
         }
-        levels.push(Level::of(dir, path.len())?);
+        let taken = levels.iter().map(|level| level.names.cost()).sum();
+        let room = NAMES_BYTES_MAX.saturating_sub(taken);
+        let level = Level::of(dir, path.len(), room);
+        levels.push(level.with_context(|| format!("reading '{}'", printable(&path)))?);
     }
     Ok(())
 }
@@ -179,15 +187,24 @@ fn visit_one(
 }
 
 impl Level {
-    fn of(dir: Dir, path_len: usize) -> anyhow::Result<Self> {
-        let mut names = dir.names()?;
-        names.sort_unstable_by(|a, b| b.cmp(a));
+    fn of(dir: Dir, path_len: usize, room: usize) -> anyhow::Result<Self> {
         Ok(Self {
+            names: names_of(&dir, room)?,
             dir,
-            names,
+            next: 0,
             path_len,
         })
     }
+}
+
+/// The names in a directory, sorted; at most so many bytes of them.
+pub(super) fn names_of(dir: &Dir, room: usize) -> anyhow::Result<Names> {
+    Names::read_sorted(dir, room)?.with_context(|| {
+        format!(
+            "the names in it and in the directories above take more than the {} MiB that are accepted",
+            NAMES_BYTES_MAX >> 20
+        )
+    })
 }
 
 #[cfg(test)]
@@ -243,6 +260,18 @@ mod tests {
     #[test]
     fn t14_a_tree_that_is_too_deep_is_cut() {
         assert_eq!(nested("d"), (DEPTH_MAX + 1, 1));
+    }
+
+    #[test]
+    fn t21_names_beyond_the_bound_are_an_error() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(tmp.path()).unwrap();
+        for name in ["aa", "bb", "cc"] {
+            dir.make_file(OsStr::new(name)).unwrap();
+        }
+        assert_eq!(names_of(&dir, 9).unwrap().len(), 3);
+        let said = names_of(&dir, 8).unwrap_err().to_string();
+        assert!(said.contains("more than the 64 MiB"), "{said}");
     }
 
     #[test]

@@ -440,7 +440,11 @@ pub fn xattr(fd: impl AsFd, name: &OsStr) -> Result<Option<Vec<u8>>> {
     // The kernel's own limit (XATTR_SIZE_MAX).
     let mut value = Vec::with_capacity(65536);
     match rustix::fs::fgetxattr(fd, name, rustix::buffer::spare_capacity(&mut value)) {
-        Ok(_) => Ok(Some(value)),
+        Ok(_) => {
+            // Many may be kept, most of a few bytes.
+            value.shrink_to_fit();
+            Ok(Some(value))
+        }
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(err) => Err(failed("fgetxattr", name, err)),
     }
