@@ -173,6 +173,80 @@ fn p1_a_killed_commit_leaves_nothing_frozen(lab: &Lab) {
             grep -q 'frozen 0' $cgroup/cgroup.events; wharf ps >/var/tmp/ps; not grep -q paused /var/tmp/ps");
 }
 
+/// Ctrl-Z while the container is frozen stops the commit only when the container goes on.
+fn a_commit_stopped_by_the_terminal_leaves_nothing_frozen(lab: &Lab) {
+    // A job of its own, as the kernel ignores SIGTSTP where nobody could say 'fg'.
+    ok(
+        lab,
+        "set -m; cgroup=/sys/fs/cgroup$(wharf inspect busy | grep -oP '\"cgroup\": \"\\K[^\"]*')
+            wharf commit busy localhost/stopped:1 & pid=$!
+            for _ in $(seq 1000); do grep -q 'frozen 1' $cgroup/cgroup.events && break; done
+            grep -q 'frozen 1' $cgroup/cgroup.events; kill -TSTP $pid
+            for _ in $(seq 600); do grep -q '^State:.T' /proc/$pid/status && break; sleep 0.05; done
+            grep -q '^State:.T' /proc/$pid/status; grep -q 'frozen 0' $cgroup/cgroup.events
+            kill -CONT $pid; wait -f $pid; wharf image rm localhost/stopped:1",
+    );
+}
+
+fn artifacts(lab: &Lab) {
+    ok(lab, "echo one >/var/tmp/one; wharf artifact add closed site.conf /var/tmp/one; echo two | wharf artifact add closed note -
+            not wharf artifact add closed note /var/tmp/one 2>/var/tmp/said; grep -q -- --replace /var/tmp/said
+            wharf artifact add --replace closed note /var/tmp/one; test \"$(wharf artifact get closed note)\" = one
+            wharf artifact get closed site.conf /var/tmp/got; cmp /var/tmp/got /var/tmp/one; test $(stat -c %a /var/tmp/got) = 600
+            cd /var/lib/wharf/containers/closed/artifacts; test \"$(stat -c %a . site.conf | xargs)\" = '700 600'");
+    let listed = json(lab, "wharf artifact ls closed --json");
+    let artifacts = listed["artifacts"].as_array().unwrap();
+    let names: Vec<&str> = artifacts
+        .iter()
+        .filter_map(|a| a["name"].as_str())
+        .collect();
+    assert_eq!(names, ["note", "site.conf"]);
+    assert_eq!(
+        (&artifacts[0]["bytes"], &listed["name"]),
+        (&4.into(), &"closed".into())
+    );
+    for (script, says) in [
+        (
+            "wharf artifact get closed none",
+            "'wharf artifact ls closed' lists what it has",
+        ),
+        (
+            "wharf artifact add closed ../x /var/tmp/one",
+            "is not a name",
+        ),
+        (
+            "wharf artifact add closed zero /dev/zero",
+            "more than 64 MiB",
+        ),
+        ("wharf artifact ls nobody", "nobody"),
+    ] {
+        let said = refused(lab, script);
+        assert!(said.contains(says), "{script}: {said}");
+    }
+    // They outlive runs, and a volume shows one to the container.
+    define(
+        lab,
+        "reader",
+        &shell(
+            "cat /site.conf",
+            "type = \"oneshot\"\nvolumes = [\"/var/lib/wharf/containers/closed/artifacts/site.conf:/site.conf:ro\"]",
+        ),
+    );
+    ok(
+        lab,
+        "systemctl daemon-reload; wharf restart closed; wharf artifact rm closed note; wharf start reader",
+    );
+    assert_eq!(ok(lab, "wharf logs reader"), "one");
+    assert_eq!(
+        ok(lab, "wharf artifact ls closed | tail -n +2 | cut -d' ' -f1"),
+        "site.conf"
+    );
+    ok(
+        lab,
+        "wharf stop closed; wharf rm closed reader; test -z \"$(wharf artifact ls closed | tail -n +2)\"; wharf start closed",
+    );
+}
+
 fn cp(lab: &Lab) {
     ok(
         lab,
@@ -297,6 +371,8 @@ fn files_of_running_containers(suite: Suite) {
     commit(&lab);
     cp(&lab);
     p1_a_killed_commit_leaves_nothing_frozen(&lab);
+    a_commit_stopped_by_the_terminal_leaves_nothing_frozen(&lab);
+    artifacts(&lab);
     k9_mount(&lab);
     f5_an_end_meanwhile_is_noticed(&lab);
     kept(&lab);

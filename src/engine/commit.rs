@@ -35,6 +35,7 @@ use crate::sys::cgroup::Cgroup;
 use crate::sys::dir::Dir;
 use crate::sys::lifeline::Lifeline;
 use crate::sys::mount::OVERLAY_LAYERS_MAX;
+use crate::sys::process::HeldStops;
 
 /// Longest that the kernel may take to freeze a container.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(10);
@@ -152,7 +153,9 @@ fn copy(tree: &Tree, spool: &Path, pause: Pause) -> anyhow::Result<(File, Packed
         (Some(record), Pause::Freeze) => Some(Frozen::freeze(record)?),
         (Some(_), Pause::GoOn) | (None, _) => None,
     };
-    let own = changes::of_tree(tree)?.own;
+    // While it stands still: a mount point is left out when there is nothing in it, and what the copy
+    // sees must be what was looked at. Two directories are read for it.
+    let own = changes::own_mount_points(tree)?;
     let mut out = BufWriter::with_capacity(1 << 18, &mut archive);
     let form = Form::Layer(&mut |path, _| Ok(own.contains(path)));
     let packed = pack(Dir::reopen(&upper)?, form, &mut out)?;
@@ -277,6 +280,8 @@ fn add_history(
 struct Frozen {
     payload: Cgroup,
     _lifeline: Lifeline,
+    // Dropped last, and after the thaw: Ctrl-Z would leave the container frozen until 'fg'.
+    _stops: HeldStops,
 }
 
 impl Frozen {
@@ -284,6 +289,7 @@ impl Frozen {
         let payload = Cgroup::at(&record.payload_cgroup)?;
         let of_bystander = payload.clone();
         let frozen = Self {
+            _stops: HeldStops::hold()?,
             _lifeline: Lifeline::attach(move || drop(of_bystander.thaw()))?,
             payload,
         };

@@ -12,8 +12,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::pack::{is_opaque, xattrs_of};
-use super::walk::{Descend, Found, Node, Warnings, walk};
-use crate::sys::dir::{Dir, Entry, Kind};
+use super::walk::{Descend, Found, NAMES_BYTES_MAX, Node, Warnings, names_of, walk};
+use crate::sys::dir::{Dir, Entry, Kind, Names};
 use crate::sys::root::{Links, Root};
 
 /// What became of a name.
@@ -42,8 +42,28 @@ pub struct Changes {
 /// Says whether a new entry with nothing in it is the caller's own, by its path and what it is.
 pub type IsOwn<'a> = &'a dyn Fn(&[u8], Kind) -> bool;
 
+/// Says of a directory whether there can be something of the caller's own in it.
+pub type HasOwn<'a> = &'a dyn Fn(&[u8]) -> bool;
+
 /// Compares the tree `upper` with `layers`, lowest first.
 pub fn changes(upper: Dir, layers: &[PathBuf], is_own: IsOwn<'_>) -> anyhow::Result<Changes> {
+    compare(upper, layers, (is_own, None))
+}
+
+/// The caller's own entries alone. Only directories that can have some are read.
+pub fn own_entries(
+    upper: Dir,
+    layers: &[PathBuf],
+    (is_own, has_own): (IsOwn<'_>, HasOwn<'_>),
+) -> anyhow::Result<BTreeSet<Vec<u8>>> {
+    compare(upper, layers, (is_own, Some(has_own))).map(|changes| changes.own)
+}
+
+fn compare(
+    upper: Dir,
+    layers: &[PathBuf],
+    (is_own, has_own): (IsOwn<'_>, Option<HasOwn<'_>>),
+) -> anyhow::Result<Changes> {
     let roots = layers
         .iter()
         .rev()
@@ -51,14 +71,19 @@ pub fn changes(upper: Dir, layers: &[PathBuf], is_own: IsOwn<'_>) -> anyhow::Res
         .collect::<Result<Vec<_>, _>>()?;
     let mut comparison = Comparison {
         is_own,
+        has_own,
         levels: Vec::new(),
         changes: Changes::default(),
         roots,
     };
     let mut warnings = Warnings::default();
     walk(upper, &mut warnings, &mut |found, _| {
+        let descend = match has_own {
+            Some(has_own) if !found.path.is_empty() && !has_own(found.path) => Descend::No,
+            Some(_) | None => Descend::Yes,
+        };
         comparison.visit(found)?;
-        Ok(Descend::Yes)
+        Ok(descend)
     })?;
     let mut changes = comparison.changes;
     changes.warnings = warnings;
@@ -67,6 +92,8 @@ pub fn changes(upper: Dir, layers: &[PathBuf], is_own: IsOwn<'_>) -> anyhow::Res
 
 struct Comparison<'a> {
     is_own: IsOwn<'a>,
+    /// Set when only its own entries are wanted.
+    has_own: Option<HasOwn<'a>>,
     /// Layers, the topmost first.
     roots: Vec<Root>,
     /// The directories from the top to the one that is being read.
@@ -114,7 +141,8 @@ impl Comparison<'_> {
         match (&node, &lower) {
             (_, None) => {
                 let empty = match &node {
-                    Node::Dir(dir) => dir.names()?.is_empty(),
+                    // Not a single name fits into a byte.
+                    Node::Dir(dir) => Names::read_sorted(dir, 1)?.is_some(),
                     Node::File(_) | Node::Link(_) | Node::Special(_) => entry.size == 0,
                 };
                 if empty && (self.is_own)(path, entry.kind) {
@@ -135,7 +163,7 @@ impl Comparison<'_> {
         };
         let opaque = hidden || is_opaque(dir)?;
         let lower = lower.map_or_else(Vec::new, |lower| lower.layers);
-        if opaque {
+        if opaque && self.has_own.is_none() {
             self.note_hidden(path, dir, &lower)?;
         }
         self.levels.push(Level {
@@ -152,9 +180,7 @@ impl Comparison<'_> {
         if let Some(top) = self.roots.first() {
             let image = Dir::from(top.open_readable_dir(Path::new("."))?).own_entry()?;
             if (image.mode, image.uid, image.gid) != (entry.mode, entry.uid, entry.gid) {
-                self.changes
-                    .differences
-                    .insert(Vec::new(), Difference::Changed);
+                self.note(&[], Difference::Changed);
             }
         }
         self.levels.push(Level {
@@ -217,7 +243,8 @@ impl Comparison<'_> {
 
     /// Notes what the image has in a directory that was removed and made again.
     fn note_hidden(&mut self, path: &[u8], dir: &Dir, lower: &[usize]) -> anyhow::Result<()> {
-        let mut seen: BTreeSet<OsString> = dir.names()?.into_iter().collect();
+        let names = names_of(dir, NAMES_BYTES_MAX)?;
+        let mut seen: BTreeSet<OsString> = names.iter().map(OsStr::to_owned).collect();
         for &index in lower {
             let Some(layer) = self.lower_dir(index, path) else {
                 continue;
@@ -236,6 +263,9 @@ impl Comparison<'_> {
 
     /// Notes a difference, and with it that the directories above it have changed.
     fn note(&mut self, path: &[u8], difference: Difference) {
+        if self.has_own.is_some() {
+            return;
+        }
         self.changes.differences.insert(path.to_vec(), difference);
         let mut above = path;
         while let Some(at) = above.iter().rposition(|byte| *byte == b'/') {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Stop};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::{Error, Result};
@@ -93,6 +94,33 @@ impl Process {
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// While it lives, this thread and those it starts are not stopped by a terminal (Ctrl-Z, or reading
+/// and writing in the background); afterwards they are, if one wanted to. SIGSTOP stops all the same.
+#[derive(Debug)]
+pub struct HeldStops {
+    before: SigSet,
+}
+
+impl HeldStops {
+    /// Begins.
+    pub fn hold() -> Result<Self> {
+        let stops: SigSet = [Stop::SIGTSTP, Stop::SIGTTIN, Stop::SIGTTOU]
+            .into_iter()
+            .collect();
+        let before = stops
+            .thread_swap_mask(SigmaskHow::SIG_BLOCK)
+            .map_err(|errno| Error::new("sigprocmask(SIG_BLOCK, TSTP)", errno))?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HeldStops {
+    fn drop(&mut self) {
+        // It cannot fail: the mask is one that the kernel gave.
+        self.before.thread_set_mask().ok();
     }
 }
 
