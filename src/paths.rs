@@ -121,6 +121,14 @@ impl Paths {
             .collect()
     }
 
+    /// Where containers-policy.json(5) can be; the first that exists counts.
+    pub fn policy_files(&self) -> Vec<PathBuf> {
+        let user = self.user_config.iter();
+        user.map(|config| config.join("containers/policy.json"))
+            .chain([self.root.join("etc/containers/policy.json")])
+            .collect()
+    }
+
     /// Directories with a directory of certificates per registry; the first that has one counts.
     pub fn certificate_dirs(&self) -> Vec<PathBuf> {
         let user = self.user_config.iter();

@@ -8,6 +8,7 @@
 pub mod challenge;
 pub mod credentials;
 pub mod limits;
+pub mod policy;
 pub mod range;
 
 mod blob;
@@ -38,6 +39,7 @@ pub use self::retry::parse_retry_after;
 use self::config::Config;
 use self::credentials::{Credentials, Files};
 use self::error::Failure;
+use self::policy::{Origin, Policy};
 use self::session::{Session, Tools};
 use self::wire::Wire;
 use crate::digest::Digest;
@@ -57,6 +59,8 @@ struct Inner {
     settings: Settings,
     /// Read when first needed.
     config: OnceLock<Result<Config, String>>,
+    /// The same.
+    policy: OnceLock<Result<Policy, String>>,
     wire: Wire,
     files: Files,
     sessions: Mutex<HashMap<config::Place, Arc<Session>>>,
@@ -81,6 +85,7 @@ impl Client {
                 paths: paths.clone(),
                 settings: settings.clone(),
                 config: OnceLock::new(),
+                policy: OnceLock::new(),
                 wire: Wire::new(paths, limits),
                 files: Files::of(paths, limits.helper),
                 sessions: Mutex::new(HashMap::new()),
@@ -121,6 +126,26 @@ impl Client {
             Ok(full)
         };
         search.iter().map(on).collect()
+    }
+
+    /// Asks the machine's policy whether an image of this name may be pulled. Nothing else here does.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Refused`] when it may not, or the policy cannot be read.
+    pub fn permit(&self, reference: &Reference) -> Result<(), Error> {
+        let inner = &self.inner;
+        let policy = inner
+            .policy
+            .get_or_init(|| Policy::load(&inner.paths).map_err(|err| format!("{err:#}")));
+        let permitted = policy.as_ref().map_err(Clone::clone).and_then(|policy| {
+            let origin = Origin::Registry(reference);
+            policy.check(origin).map_err(|err| format!("{err:#}"))
+        });
+        permitted.map_err(|message| {
+            let repository = Some(reference.repository());
+            Error::new(reference.registry(), repository, &Failure::refused(message))
+        })
     }
 
     /// Tells the client that a repository has a blob, so that a push to another repository of the

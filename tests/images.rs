@@ -9,6 +9,7 @@ use std::path::Path;
 
 use wharf::image::load::{Source, load};
 use wharf::image::{Digest, Reference};
+use wharf::registry::policy::Policy;
 use wharf::sys::command::Command;
 
 #[path = "support/layout.rs"]
@@ -60,8 +61,51 @@ fn every_format_gives_the_same_image() {
     let rig = Rig::new();
     let dir = rig.path().join("layout");
     write_layout(&dir, &layout::layout("x", &layers()));
-    load(&rig.store, Source::Path(dir), None, &mut |_| {}).unwrap();
+    load(
+        &rig.store,
+        Source::Path(dir),
+        None,
+        &Policy::default(),
+        &mut |_| {},
+    )
+    .unwrap();
     rig.store.resolve("docker.io/library/x:latest").unwrap();
+}
+
+#[test]
+fn the_policy_of_the_machine_is_asked_before_a_load() {
+    let rig = Rig::new();
+    let (docker, oci) = (rig.path().join("docker.tar"), rig.path().join("oci.tar"));
+    put(&docker, &archive(&layout::docker(&["nginx:1"], &layers())));
+    let mut both = layout::layout("x", &layers());
+    put(&oci, &archive(&both));
+    both.extend(layout::docker(&["nginx:1"], &layers()));
+    put(&rig.path().join("both.tar"), &archive(&both));
+    let accept = r#"[{"type": "insecureAcceptAnything"}]"#;
+    let policy = format!(
+        r#"{{"default": [{{"type": "reject"}}], "transports": {{"oci-archive": {{"{}": {accept}}}}}}}"#,
+        rig.path().canonicalize().unwrap().display()
+    );
+    put(
+        &rig.root().join("etc/containers/policy.json"),
+        policy.as_bytes(),
+    );
+    for name in ["docker.tar", "both.tar"] {
+        let output = wharf(&rig.root())
+            .arg("load")
+            .arg(rig.path().join(name))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(
+            output.stderr.contains("rejects images of 'default'"),
+            "{}",
+            output.stderr
+        );
+    }
+    rig.assert_clean(&"policy");
+    stdout(wharf(&rig.root()).arg("load").arg(&oci));
+    rig.store.resolve("x").unwrap();
 }
 
 #[test]
@@ -325,11 +369,25 @@ fn r17_archives_name_nothing_outside() {
             put(&dir.join(name), body);
         }
     }
-    load(&rig.store, Source::Path(dir.clone()), None, &mut |_| {}).unwrap_err();
+    load(
+        &rig.store,
+        Source::Path(dir.clone()),
+        None,
+        &Policy::default(),
+        &mut |_| {},
+    )
+    .unwrap_err();
     rig.assert_empty(&"links");
     std::fs::remove_dir_all(dir.join("blobs")).unwrap();
     std::os::unix::fs::symlink(outside.join("blobs"), dir.join("blobs")).unwrap();
-    load(&rig.store, Source::Path(dir), None, &mut |_| {}).unwrap_err();
+    load(
+        &rig.store,
+        Source::Path(dir),
+        None,
+        &Policy::default(),
+        &mut |_| {},
+    )
+    .unwrap_err();
     rig.assert_empty(&"linked directory");
     // A docker-archive that names files of the host, or a member that is a link to one.
     let canary = rig.canary().join("s");

@@ -148,6 +148,42 @@ fn policies() {
     world.rig.store.resolve(&name).unwrap();
 }
 
+#[test]
+fn the_policy_of_the_machine_is_asked_before_any_registry() {
+    let world = World::new(Content::default().with("1", &image()));
+    let file = world.rig.root().join("etc/containers/policy.json");
+    let host = world.server.host();
+    let accept = r#"[{"type": "insecureAcceptAnything"}]"#;
+    let set = |text: &str| layout::put(&file, text.as_bytes());
+    for (policy, says) in [
+        (
+            r#"{"default": [{"type": "reject"}]}"#.to_owned(),
+            "rejects images of 'default'",
+        ),
+        (
+            format!(
+                r#"{{"default": {accept}, "transports": {{"docker": {{"{host}/x": [{{"type": "signedBy"}}]}}}}}}"#
+            ),
+            "cannot verify yet",
+        ),
+        ("{".to_owned(), "reading the policy"),
+    ] {
+        set(&policy);
+        let output = world.command("1").output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{policy}");
+        let said = &output.stderr;
+        assert!(
+            said.contains(&format!("registry '{host}', repository 'x': ")) && said.contains(says),
+            "{said}"
+        );
+    }
+    assert_eq!(world.server.seen().len(), 0);
+    set(&format!(
+        r#"{{"default": [{{"type": "reject"}}], "transports": {{"docker": {{"{host}": {accept}}}}}}}"#
+    ));
+    world.pull("1").unwrap();
+}
+
 fn entry(files: &Files, platform: &str) -> serde_json::Value {
     let digest = manifest_of(files);
     let body = &files[&format!("blobs/{}", digest.replace(':', "/"))];

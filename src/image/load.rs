@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -17,6 +17,7 @@ use super::describe::{Described, LayerSource, describe};
 use super::manifest::{self, CONFIG_TYPE, Descriptor, Manifest};
 use super::store::Store;
 use super::{Digest, Reference};
+use crate::registry::policy::{Origin, Policy};
 
 /// Where to load from.
 #[derive(Debug)]
@@ -62,21 +63,24 @@ pub struct Loaded {
     pub id: Digest,
 }
 
-/// Loads all images of an archive; `name`, if any, is given to the only one.
+/// Loads all images of an archive, if `policy` takes it; `name`, if any, is given to the only one.
 pub fn load(
     store: &Store,
     source: Source,
     name: Option<&Reference>,
+    policy: &Policy,
     report: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Vec<Loaded>> {
     let change = store.change()?;
     let spool = change.make_spool()?;
-    let archive = match source {
-        Source::Path(path) => Archive::open(&path, &spool)?,
+    let (archive, path) = match source {
+        Source::Path(path) => (Archive::open(&path, &spool)?, Some(path)),
         Source::Stream(file) => {
-            Archive::from_stream(file, &spool).context("reading an archive from a stream")?
+            let archive = Archive::from_stream(file, &spool);
+            (archive.context("reading an archive from a stream")?, None)
         }
     };
+    check_policy(policy, &archive, path.as_deref())?;
     let mut images = describe(&archive)?;
     if let Some(name) = name {
         match images.as_mut_slice() {
@@ -102,6 +106,23 @@ pub fn load(
         change.commit(&image.references, &image.digest)?;
     }
     Ok(loaded)
+}
+
+/// An archive that can be read in two ways has to be taken in both.
+fn check_policy(policy: &Policy, archive: &Archive, path: Option<&Path>) -> anyhow::Result<()> {
+    // As scopes have it, without links.
+    let path = path.map(std::fs::canonicalize).transpose()?;
+    if archive.contains("index.json") {
+        policy.check(match &path {
+            Some(path) if path.is_dir() => Origin::OciLayout(path),
+            Some(path) => Origin::OciArchive(Some(path)),
+            None => Origin::OciArchive(None),
+        })?;
+    }
+    if archive.contains("manifest.json") {
+        policy.check(Origin::DockerArchive)?;
+    }
+    Ok(())
 }
 
 /// One load.

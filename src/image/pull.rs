@@ -233,6 +233,7 @@ struct Remote {
 
 impl Pull<'_> {
     fn run(&self) -> anyhow::Result<Pulled> {
+        self.client.permit(self.reference)?;
         match self.is_current()? {
             Some(current) => Ok(current),
             None => self.bring(self.documents()?),

@@ -17,6 +17,7 @@ use crate::image::Reference;
 use crate::image::load::{Event, Loaded, Source, load};
 use crate::image::store::Store;
 use crate::paths::Paths;
+use crate::registry::policy::Policy;
 
 /// Load the images of a docker-archive, an oci-archive or an OCI layout
 #[derive(Debug, clap::Args)]
@@ -52,7 +53,9 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let store = Store::open(paths)?;
     let mut progress = Progress::new();
-    let loaded = load(&store, source, args.name.as_ref(), &mut |event| {
+    let policy = Policy::load(paths)?;
+    let name = args.name.as_ref();
+    let loaded = load(&store, source, name, &policy, &mut |event| {
         progress.show(event);
     })
     .with_context(|| format!("loading '{}'", args.file.display()));
