@@ -120,11 +120,7 @@ fn s7_k8_damage_is_named_and_a_load_repairs_it() {
         rig.store.resolve("other").unwrap();
         if name == "facts gone" {
             // Nothing of the start path reads it, so a load takes the layer for whole.
-            rig.store
-                .write()
-                .unwrap()
-                .remove("x", &Default::default())
-                .unwrap();
+            rig.store.write().unwrap().remove("x").unwrap();
         } else {
             rig.store.resolve("x").unwrap_err();
         }
@@ -208,7 +204,7 @@ fn k1_a_load_killed_anywhere_leaves_nothing_half() {
             if output.status.success() {
                 // There are not that many; the image is there now.
                 let writer = rig.store.write().unwrap();
-                writer.remove("x", &Default::default()).unwrap();
+                writer.remove("x").unwrap();
                 writer.collect().unwrap();
                 break;
             }
@@ -224,7 +220,7 @@ fn k1_a_load_killed_anywhere_leaves_nothing_half() {
             rig.assert_clean(&format!("{call} {when}"));
             store.resolve("x").unwrap();
             let writer = store.write().unwrap();
-            writer.remove("x", &Default::default()).unwrap();
+            writer.remove("x").unwrap();
             writer.collect().unwrap();
             rig.assert_empty(&format!("{call} {when}"));
         }

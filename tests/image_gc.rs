@@ -88,6 +88,63 @@ fn five_images() -> Rig {
 }
 
 #[test]
+fn a_start_and_a_removal_never_cross() {
+    let rig = Rig::in_memory();
+    let root = rig.root();
+    let bytes = archive(&layout::layout("x", &[layer("a", 1)]));
+    let (mut removed, mut started) = (0, 0);
+    for round in 0..300 {
+        rig.load(&bytes).unwrap();
+        let image = rig.store.resolve("x").unwrap();
+        let digest = image.digest.clone();
+        let (is_removed, is_started) = std::thread::scope(|scope| {
+            let removal = scope.spawn(|| {
+                let store = wharf::engine::keep::store(&rig.paths).unwrap();
+                let writer = store.write().unwrap();
+                let removed = writer.remove("x").is_ok();
+                writer.collect().unwrap();
+                removed
+            });
+            // Now the one is sooner, now the other.
+            (0..round * 500).for_each(|_| std::hint::spin_loop());
+            let claimed = rig.store.claim(&image, || {
+                rig.running("web", "x", &digest);
+                Ok(())
+            });
+            (removal.join().unwrap(), claimed.is_ok())
+        });
+        assert!(is_removed != is_started, "round {round}");
+        // Whatever else is swept: what was started stays.
+        rig.store.write().unwrap().collect().unwrap();
+        assert_eq!(is_started, rig.store.resolve("x").is_ok(), "round {round}");
+        std::fs::remove_dir_all(root.join("run/wharf/bundles/web")).unwrap();
+        removed += usize::from(is_removed);
+        started += usize::from(is_started);
+    }
+    assert!(removed > 0 && started > 0, "{removed} {started}");
+}
+
+#[test]
+fn a_start_sees_that_its_image_was_replaced() {
+    let rig = Rig::in_memory();
+    let load = || rig.load(&archive(&layout::layout("x", &[layer("a", 1)])));
+    load().unwrap();
+    let image = rig.store.resolve("x").unwrap();
+    rig.store.claim(&image, || Ok(())).unwrap();
+    // The same name and the same content, but other directories.
+    rig.forget();
+    rig.store.claim(&image, || Ok(())).unwrap_err();
+    load().unwrap();
+    let err = rig.store.claim(&image, || Ok(())).unwrap_err().to_string();
+    assert!(err.contains("was removed or repaired meanwhile"), "{err}");
+    // Another name of the same trees will do, and so will none.
+    let image = rig.store.resolve("x").unwrap();
+    rig.load(&archive(&layout::layout("x", &[layer("b", 1)])))
+        .unwrap();
+    rig.store.claim(&image, || Ok(())).unwrap();
+}
+
+#[test]
 fn the_oldest_go_until_the_low_water_mark() {
     let rig = five_images();
     let root = rig.root();

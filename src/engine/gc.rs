@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 
 use super::keep::{self, Needs};
-use crate::image::Digest;
 use crate::image::pattern::Pattern;
 use crate::image::pull;
 use crate::image::remove::{self, Named, Removed};
@@ -126,13 +125,8 @@ fn choose(
 }
 
 /// Does what was planned. What is in use by then stays.
-pub fn carry_out(paths: &Paths, store: &Store, plan: Plan) -> anyhow::Result<Removed> {
-    remove::remove_all(store, plan.remove, &|| used(paths))
-}
-
-/// The images that cannot be removed at all.
-pub fn used(paths: &Paths) -> anyhow::Result<BTreeSet<Digest>> {
-    Ok(keep::in_use(paths)?.into_keys().collect())
+pub fn carry_out(store: &Store, plan: Plan) -> anyhow::Result<Removed> {
+    remove::remove_all(store, plan.remove)
 }
 
 /// Makes room for a pull of so many compressed bytes, and says what went. Best effort: the pull
@@ -179,5 +173,5 @@ pub fn make_room(
     if plan.remove.is_empty() {
         return Ok(Removed::default());
     }
-    carry_out(paths, store, plan).context("making room for an image")
+    carry_out(store, plan).context("making room for an image")
 }

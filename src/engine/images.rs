@@ -14,10 +14,11 @@ use anyhow::Context as _;
 
 use crate::definition::PullPolicy;
 use crate::definition::image::ImageDefinition;
-use crate::engine::gc;
+use crate::engine::{gc, keep};
 use crate::image::Image;
 use crate::image::pull::{self, Event, Options, Outcome, Pulled};
 use crate::image::store::Store;
+use crate::image::used;
 use crate::journal::log;
 use crate::paths::Paths;
 use crate::registry::Client;
@@ -59,8 +60,30 @@ pub fn obtain(
     wanted: Wanted<'_>,
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<Image> {
+    let store = keep::store(paths)?;
+    let place = Place {
+        store: &store,
+        paths,
+        settings,
+        limits: Limits::default(),
+    };
+    let image = find_or_pull(&place, wanted, notifier)?;
+    used::mark_used(&store, &image);
+    Ok(image)
+}
+
+fn find_or_pull(
+    place: &Place<'_>,
+    wanted: Wanted<'_>,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<Image> {
     let Wanted { image, policy } = wanted;
-    let store = Store::open(paths)?;
+    let Place {
+        store,
+        paths,
+        settings,
+        ..
+    } = *place;
     match policy {
         PullPolicy::Never => {
             return match store.find(image) {
@@ -79,20 +102,15 @@ pub fn obtain(
         policy,
         platform: None,
     };
-    let limits = match cached(&store, paths, settings, image) {
+    let limits = match cached(store, paths, settings, image) {
         Some(_) => refresh_limits(),
-        None => Limits::default(),
+        None => place.limits,
     };
-    let place = Place {
-        store: &store,
-        paths,
-        settings,
-        limits,
-    };
+    let place = Place { limits, ..*place };
     match pull_image(&place, image, &options, notifier) {
         Ok(pulled) => store.resolve(&pulled.reference.to_string()),
         // What was there may be gone by now.
-        Err(err) => match cached(&store, paths, settings, image) {
+        Err(err) => match cached(store, paths, settings, image) {
             Some(cached) => {
                 warn_cached(notifier, image, &err);
                 Ok(cached)
@@ -116,7 +134,7 @@ pub fn prefetch(
         policy: definition.pull_policy,
         platform,
     };
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let settings = Settings::load(paths)?;
     let place = Place {
         store: &store,

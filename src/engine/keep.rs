@@ -17,6 +17,7 @@ use crate::image::Digest;
 use crate::image::mounts;
 use crate::image::pattern::Pattern;
 use crate::image::store::Store;
+use crate::image::users::InUse;
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::state::{self, ImageRecord};
@@ -55,6 +56,17 @@ impl std::fmt::Display for Reason {
 
 /// The images that must stay, by their manifests, with all reasons.
 pub type Needs = BTreeMap<Digest, BTreeSet<Reason>>;
+
+/// The image store, which knows what is in use: for whoever adds, removes or replaces.
+pub fn store(paths: &Paths) -> anyhow::Result<Store> {
+    Ok(Store::open(paths)?.with_users(users))
+}
+
+fn users(paths: &Paths) -> anyhow::Result<InUse> {
+    let told = |reasons: BTreeSet<Reason>| reasons.iter().map(Reason::to_string).collect();
+    let needs = in_use(paths)?.into_iter();
+    Ok(needs.map(|(image, why)| (image, told(why))).collect())
+}
 
 /// The images that cannot be removed at all: those of containers that run, and mounted ones.
 pub fn in_use(paths: &Paths) -> anyhow::Result<Needs> {

@@ -30,13 +30,12 @@ pub struct Outcome {
     pub left: Option<String>,
 }
 
-/// Repairs what is in `report`. Layers of the images `in_use`, by their manifests, are not touched,
-/// because containers run on them. `tell` gets a line for each step.
+/// Repairs what is in `report`. Layers of images that are in use are not touched, because their
+/// files would change under containers. `tell` gets a line for each step.
 pub fn repair(
     store: &Store,
     client: &Client,
     report: &Report,
-    in_use: &BTreeSet<Digest>,
     tell: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Vec<Outcome>> {
     let places: BTreeSet<Place> = report.findings.iter().map(|f| f.place.clone()).collect();
@@ -44,7 +43,6 @@ pub fn repair(
         store,
         client,
         change: store.change()?,
-        busy: layers_of(store, in_use),
         places,
         troubles: BTreeMap::new(),
         tell,
@@ -86,20 +84,10 @@ fn left_of(store: &Store, finding: &Finding, troubles: &BTreeMap<Place, String>)
     (!gone).then(|| troubles.get(&finding.place).cloned().unwrap_or(problem))
 }
 
-/// The layers of images whose documents can be read.
-fn layers_of(store: &Store, images: &BTreeSet<Digest>) -> BTreeSet<Digest> {
-    let documents = images
-        .iter()
-        .filter_map(|image| store.documents(image).ok());
-    documents.flat_map(|found| found.config.diff_ids).collect()
-}
-
 struct Work<'a> {
     store: &'a Store,
     client: &'a Client,
     change: Change<'a>,
-    /// Layers that containers run on.
-    busy: BTreeSet<Digest>,
     /// What was found.
     places: BTreeSet<Place>,
     /// Why something could not be repaired.
@@ -255,10 +243,10 @@ impl Work<'_> {
         if !blob_is_bad && !tree_is_bad {
             return Ok(());
         }
-        ensure!(
-            !tree_is_bad || !self.busy.contains(diff_id),
-            "a container runs on it; stop the container and repair again"
-        );
+        if tree_is_bad {
+            // It is asked again when its time has come; this saves the work.
+            self.store.require_unused(diff_id)?;
+        }
         let expected = Expected {
             descriptor: Some(descriptor.clone()),
             diff_id: Some(*diff_id),
@@ -277,7 +265,7 @@ impl Work<'_> {
             self.change.add_layer(blob, &expected, &|_| {})?;
         }
         if tree_is_bad {
-            self.change.discard_layer(diff_id)?;
+            self.change.replace_layer(diff_id);
         }
         self.change.publish()?;
         // Other images with the layer find it whole.

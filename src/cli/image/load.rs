@@ -11,9 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::terminal::{Out, escape};
+use crate::engine::keep;
 use crate::image::Reference;
 use crate::image::load::{Event, Source, load};
-use crate::image::store::Store;
 use crate::paths::Paths;
 
 /// Load the images of a docker-archive, an oci-archive or an OCI layout
@@ -42,7 +42,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         Source::Path(args.file.clone())
     };
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let mut progress = Progress::new();
     let loaded = load(&store, source, args.name.as_ref(), &mut |event| {
         progress.show(event);

@@ -12,11 +12,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::{Out, escape};
 use crate::definition::{PullPolicy, image};
-use crate::engine::{gc, images};
+use crate::engine::{gc, images, keep};
 use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome};
-use crate::image::store::Store;
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::registry::Client;
@@ -75,7 +74,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         images::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;
         return Ok(ExitStatus::Success);
     }
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let settings = Settings::load(paths)?;
     let client = Client::new(paths, &settings)?;
     let options = Options {
