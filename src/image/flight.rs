@@ -97,18 +97,18 @@ pub(super) fn wait(
 
 /// Removes the files of flights that nobody has. The caller holds the store's lock alone.
 pub(super) fn sweep(store: &Store) -> anyhow::Result<()> {
-    let path = store.flights_dir();
-    for name in sys::fs::list_dir(&path)? {
-        let file = match File::open(path.join(&name)) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => continue,
-            other => other.with_context(|| format!("opening '{}'", path.display()))?,
-        };
-        match file.try_lock() {
-            Ok(()) => Dir::open(&path)?.remove_tree(&name)?,
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(err)) => {
-                return Err(err).with_context(|| format!("locking '{}'", path.display()));
+    let dir = store.flights_dir();
+    for name in sys::fs::list_dir(&dir)? {
+        let path = dir.join(&name);
+        let sweep = || -> anyhow::Result<()> {
+            match File::open(&path)?.try_lock() {
+                Ok(()) => Ok(Dir::open(&dir)?.remove_tree(&name)?),
+                Err(TryLockError::WouldBlock) => Ok(()),
+                Err(TryLockError::Error(err)) => Err(err.into()),
             }
+        };
+        if let Err(err) = sweep() {
+            tracing::warn!("cannot remove '{}', skipping: {err:#}", path.display());
         }
     }
     Ok(())

@@ -105,7 +105,8 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// The names of the staging directories whose changes are alive.
+/// The names of the staging directories whose changes are alive, or may be: a lease that cannot be
+/// tried tells nothing.
 pub(super) fn live(images: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut live = BTreeSet::new();
     for name in sys::fs::list_dir(images)? {
@@ -120,7 +121,9 @@ pub(super) fn live(images: &Path) -> anyhow::Result<BTreeSet<String>> {
             Ok(lease) => lease,
             Err(err) if is_absent(&err) => continue,
             Err(err) => {
-                return Err(err).with_context(|| format!("opening '{}'", path.display()));
+                tracing::warn!("cannot open '{}', ignoring: {err}", path.display());
+                live.insert(name.to_owned());
+                continue;
             }
         };
         match lease.try_lock() {
@@ -129,7 +132,8 @@ pub(super) fn live(images: &Path) -> anyhow::Result<BTreeSet<String>> {
                 live.insert(name.to_owned());
             }
             Err(TryLockError::Error(err)) => {
-                return Err(err).with_context(|| format!("locking '{}'", path.display()));
+                tracing::warn!("cannot lock '{}', ignoring: {err}", path.display());
+                live.insert(name.to_owned());
             }
         }
     }

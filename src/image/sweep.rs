@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sweeping: what killed writers left and what nothing refers to.
 //!
-//! Whoever sweeps holds the store's lock alone, and leaves what living changes rely on.
+//! Whoever sweeps holds the store's lock alone, and leaves what living changes rely on. Every writer
+//! sweeps, so an entry that cannot be removed, because its file is immutable or the disk broken, is
+//! a warning and stays.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use super::store::{STAGING_PREFIX, Store};
 use super::{Digest, flight, lease};
+use crate::sys;
 use crate::sys::dir::Dir;
 
 impl Store {
@@ -22,7 +26,9 @@ impl Store {
         }
         remove_matching(&self.references_dir(), |name| name.starts_with(".#"))?;
         remove_matching(self.images_dir(), |name| name.starts_with(".#"))?;
-        flight::sweep(self)?;
+        if let Err(err) = flight::sweep(self) {
+            tracing::warn!("{err:#}, ignoring");
+        }
         let Ok(used) = self.used() else {
             // A damaged reference or manifest hides what is in use. Nothing is removed then;
             // 'image check' names the damage.
@@ -40,9 +46,11 @@ impl Store {
                 continue;
             };
             // Out of sight in one step: half of a layer is never under a layer's name.
-            let moved = format!("{STAGING_PREFIX}{name}");
-            layers.rename(name.as_ref(), &layers, moved.as_ref())?;
-            layers.remove_tree(moved.as_ref())?;
+            let moved = format!("{STAGING_PREFIX}removed-{}", lease::unique());
+            match layers.rename(name.as_ref(), &layers, moved.as_ref()) {
+                Ok(()) => remove(&layers, self.layers_dir(), moved.as_ref()),
+                Err(err) => warn(self.layers_dir(), name.as_ref(), &err),
+            }
         }
         Ok(())
     }
@@ -83,12 +91,23 @@ pub(super) struct Used {
     pub(super) layers: BTreeSet<String>,
 }
 
-fn remove_matching(dir: &Path, matches: impl Fn(&str) -> bool) -> anyhow::Result<()> {
-    let dir = Dir::open(dir)?;
+fn remove_matching(path: &Path, matches: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    let dir = Dir::open(path)?;
     for name in dir.names()? {
         if name.to_str().is_some_and(&matches) {
-            dir.remove_tree(&name)?;
+            remove(&dir, path, &name);
         }
     }
     Ok(())
+}
+
+fn remove(dir: &Dir, path: &Path, name: &OsStr) {
+    if let Err(err) = dir.remove_tree(name) {
+        warn(path, name, &err);
+    }
+}
+
+fn warn(dir: &Path, name: &OsStr, err: &sys::Error) {
+    let path = dir.join(name);
+    tracing::warn!("cannot remove '{}', skipping: {err}", path.display());
 }
