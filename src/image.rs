@@ -9,6 +9,7 @@ pub mod archive;
 pub mod change;
 pub mod check;
 pub mod config;
+pub mod damage;
 mod describe;
 mod fetch;
 mod find;

@@ -340,6 +340,58 @@ fn a_layer_that_is_in_use_is_not_replaced() {
 }
 
 #[test]
+fn what_the_machine_cannot_read_is_not_fetched_again() {
+    let scene = Scene::new();
+    let (_, digest) = scene.rig.store.find(&scene.name).unwrap();
+    let documents = scene.rig.store.documents(&digest).unwrap();
+    let blob = |digest| scene.rig.store.blob_path(digest);
+    let layer = scene.rig.store.resolve(&scene.name).unwrap().layers[0].clone();
+    let layer = layer.parent().unwrap().to_owned();
+    let inodes = || -> Vec<(PathBuf, u64)> {
+        let files = scene.files().into_iter();
+        let inode = |path: &Path| path.metadata().unwrap().ino();
+        files.map(|path| (path.clone(), inode(&path))).collect()
+    };
+    let before = inodes();
+    // What a start and a pull of what is there look at, and what they do not.
+    for (path, is_read) in [
+        (blob(&digest), true),
+        (blob(&documents.manifest.config.digest), true),
+        (layer.join("layer.json"), true),
+        (blob(&documents.manifest.layers[0].digest), false),
+        (layer.join("facts"), false),
+    ] {
+        let pull = ["pull", "--policy", "missing", &scene.name];
+        for (args, errno, told) in [
+            (&pull[..], "EMFILE", "Too many open files"),
+            (
+                &["check", "--repair"],
+                "EIO",
+                "not repaired: the machine cannot read it",
+            ),
+        ] {
+            let asked = scene.hub.requests().len();
+            let mut strace = Command::new("strace");
+            strace
+                .args(["-qq", "-f", "-o", "/dev/null", "-P"])
+                .arg(&path);
+            strace.args(["-e", &format!("inject=openat:error={errno}")]);
+            strace.arg(env!("CARGO_BIN_EXE_wharf"));
+            strace.arg("--root").arg(scene.root());
+            let output = strace.arg("image").args(args).output().unwrap();
+            let all = String::from_utf8_lossy(&output.stdout).into_owned() + &output.stderr;
+            let context = format!("{args:?}: {}: {all}", path.display());
+            let fails = is_read || args[0] == "check";
+            assert_eq!(output.status.code(), Some(i32::from(fails)), "{context}");
+            assert!(!fails || all.contains(told), "{context}");
+            assert_eq!(scene.hub.requests().len(), asked, "{context}");
+            assert_eq!(inodes(), before, "{context}");
+        }
+    }
+    scene.rig.assert_clean(&"readable");
+}
+
+#[test]
 fn k1_a_repair_that_is_killed_is_finished_by_the_next() {
     let scene = Scene::new();
     let (_, digest) = scene.rig.store.find(&scene.name).unwrap();

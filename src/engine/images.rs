@@ -16,6 +16,7 @@ use crate::definition::PullPolicy;
 use crate::definition::image::ImageDefinition;
 use crate::engine::{gc, keep};
 use crate::image::Image;
+use crate::image::damage::sift;
 use crate::image::pull::{self, Event, Options, Outcome, Pulled};
 use crate::image::store::Store;
 use crate::image::used;
@@ -92,7 +93,7 @@ fn find_or_pull(
             };
         }
         PullPolicy::Missing => {
-            if let Ok(image) = store.resolve(image) {
+            if let Some(image) = sift(store.resolve(image))? {
                 return Ok(image);
             }
         }
@@ -144,11 +145,13 @@ pub fn prefetch(
     };
     match pull_image(&place, image, &options, notifier) {
         Ok(_) => Ok(()),
-        Err(err) if pull::present(&store, image, options.platform.as_ref()).is_some() => {
-            warn_cached(notifier, image, &err);
-            Ok(())
-        }
-        Err(err) => Err(err),
+        Err(err) => match pull::present(&store, image, options.platform.as_ref()) {
+            Ok(Some(_)) => {
+                warn_cached(notifier, image, &err);
+                Ok(())
+            }
+            Ok(None) | Err(_) => Err(err),
+        },
     }
 }
 

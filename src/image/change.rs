@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow};
 
+use super::damage::sift;
 use super::lease::{Lease, unique};
 use super::manifest::Descriptor;
 use super::store::{Documents, Store};
@@ -138,8 +139,10 @@ impl Change<'_> {
     }
 
     fn rely_on_blob(&self, digest: &Digest, size: u64) -> anyhow::Result<bool> {
-        let found = std::fs::symlink_metadata(self.store.blob_path(digest));
-        let whole = found.is_ok_and(|found| found.is_file() && found.len() == size);
+        let path = self.store.blob_path(digest);
+        let found = std::fs::symlink_metadata(&path)
+            .with_context(|| format!("looking at '{}'", path.display()));
+        let whole = sift(found)?.is_some_and(|found| found.is_file() && found.len() == size);
         if whole {
             self.lease.register(digest)?;
         }
@@ -147,7 +150,7 @@ impl Change<'_> {
     }
 
     fn rely_on_tree(&self, diff_id: &Digest) -> anyhow::Result<bool> {
-        let whole = layer::load(self.store.layers_dir(), diff_id).is_ok();
+        let whole = sift(layer::load(self.store.layers_dir(), diff_id))?.is_some();
         if whole {
             self.lease.register(diff_id)?;
         }
@@ -314,19 +317,21 @@ impl Change<'_> {
         (diff_id, looks): (&Digest, Looks),
     ) -> anyhow::Result<()> {
         let name = diff_id.hex();
-        let is_whole = || layer::load(self.store.layers_dir(), diff_id).is_ok();
-        if looks == Looks::Count && is_whole() {
+        let is_whole = || -> anyhow::Result<bool> {
+            Ok(sift(layer::load(self.store.layers_dir(), diff_id))?.is_some())
+        };
+        if looks == Looks::Count && is_whole()? {
             return Ok(());
         }
         if layers.entry(name.as_ref())?.is_none() {
             return match staged.rename(name.as_ref(), layers, name.as_ref()) {
-                Err(_) if is_whole() => Ok(()),
+                Err(_) if is_whole()? => Ok(()),
                 other => Ok(other?),
             };
         }
         let _names = self.store.lock_names()?;
         // Somebody else may have replaced it while we waited.
-        if looks == Looks::Count && is_whole() {
+        if looks == Looks::Count && is_whole()? {
             return Ok(());
         }
         self.store.require_unused(diff_id)?;

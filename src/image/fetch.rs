@@ -14,6 +14,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::change::{AddedLayer, Change, Expected};
+use super::damage::sift;
 use super::flight::{self, Part};
 use super::manifest::{self, Descriptor};
 use super::pull::{Event, Report};
@@ -221,11 +222,11 @@ impl<'a> Fetch<'a> {
         if !self.change.has_blob(&descriptor.digest, descriptor.size)? {
             return Ok(None);
         }
-        let stored = File::open(self.change.store().blob_path(&descriptor.digest));
-        let Ok(stored) = stored else {
-            return Ok(None);
-        };
-        Ok(self.change.add_layer(stored, expected, &|_| {}).ok())
+        let path = self.change.store().blob_path(&descriptor.digest);
+        let added = File::open(&path)
+            .with_context(|| format!("opening '{}'", path.display()))
+            .and_then(|stored| self.change.add_layer(stored, expected, &|_| {}));
+        sift(added)
     }
 }
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use super::change::{Change, Expected};
 use super::check::{Finding, Place, Report};
 use super::config;
+use super::damage::sift;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
 use super::store::{Record, Store, file_name};
 use super::{Digest, Reference};
@@ -38,13 +39,21 @@ pub fn repair(
     report: &Report,
     tell: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Vec<Outcome>> {
-    let places: BTreeSet<Place> = report.findings.iter().map(|f| f.place.clone()).collect();
+    let (damaged, unreadable): (Vec<_>, Vec<_>) = report.findings.iter().partition(|f| f.is_damage);
+    let unreadable = unreadable.iter().map(|finding| {
+        let why = format!(
+            "the machine cannot read it, which says nothing of its content ({}); repair again when \
+             that is over, or if the disk is broken, remove and load the image again",
+            finding.problem
+        );
+        (finding.place.clone(), why)
+    });
     let mut work = Work {
         store,
         client,
         change: store.change()?,
-        places,
-        troubles: BTreeMap::new(),
+        places: damaged.iter().map(|f| f.place.clone()).collect(),
+        troubles: unreadable.collect(),
         tell,
     };
     work.references();
@@ -182,9 +191,9 @@ impl Work<'_> {
 
     /// Sees to it that manifest and config are there.
     fn documents(&mut self, record: &Record) -> anyhow::Result<()> {
-        let bytes = match self.store.read_blob(&record.digest) {
-            Ok(bytes) => bytes,
-            Err(_) => {
+        let bytes = match sift(self.store.read_blob(&record.digest))? {
+            Some(bytes) => bytes,
+            None => {
                 let bytes = self.fetch(record, &|client, name| {
                     let exact: Reference = format!(
                         "{}/{}@{}",
@@ -203,7 +212,7 @@ impl Work<'_> {
             bail!("the reference leads to an index, not to an image");
         };
         let wanted = &manifest.config;
-        if self.store.read_blob(&wanted.digest).is_err() {
+        if sift(self.store.read_blob(&wanted.digest))?.is_none() {
             ensure!(
                 wanted.size <= DOCUMENT_BYTES_MAX,
                 "its config has {} bytes; at most {DOCUMENT_BYTES_MAX} are accepted",

@@ -284,12 +284,15 @@ impl Store {
     /// Fails unless everything that the documents name is there; contents of layers are not read.
     pub fn require_whole(&self, documents: &Documents) -> anyhow::Result<()> {
         for layer in &documents.manifest.layers {
-            let found = std::fs::symlink_metadata(self.blob_path(&layer.digest));
-            ensure!(
-                found.is_ok_and(|found| found.is_file() && found.len() == layer.size),
-                "its blob '{}' is missing or damaged; load or pull the image again",
-                layer.digest
-            );
+            let again = || {
+                format!(
+                    "its blob '{}' is missing or damaged; load or pull the image again",
+                    layer.digest
+                )
+            };
+            let found =
+                std::fs::symlink_metadata(self.blob_path(&layer.digest)).with_context(again)?;
+            ensure!(found.is_file() && found.len() == layer.size, again());
         }
         for diff_id in &documents.config.diff_ids {
             layer::load(&self.layers, diff_id)?;

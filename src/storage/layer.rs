@@ -137,11 +137,9 @@ pub fn load(layers: &Path, diff_id: &Digest) -> anyhow::Result<LayerRecord> {
             "'layer.json' belongs to {}; {again}",
             record.diff_id
         );
-        let tree = std::fs::symlink_metadata(dir.join("fs"));
-        ensure!(
-            tree.is_ok_and(|tree| tree.is_dir()),
-            "its tree is missing; {again}"
-        );
+        let tree = std::fs::symlink_metadata(dir.join("fs"))
+            .with_context(|| format!("its tree cannot be opened; {again}"))?;
+        ensure!(tree.is_dir(), "its tree is no directory; {again}");
         Ok(record)
     };
     read().with_context(|| format!("reading layer '{diff_id}'"))
@@ -149,15 +147,11 @@ pub fn load(layers: &Path, diff_id: &Digest) -> anyhow::Result<LayerRecord> {
 
 /// Reads every file of the layer and says what is not as it was when it was unpacked; at most
 /// a few findings for a layer.
-pub fn check(layers: &Path, diff_id: &Digest) -> Vec<String> {
-    let mut findings = Vec::new();
-    if let Err(err) = check_into(layers, diff_id, &mut findings) {
-        findings.push(format!("{err:#}"));
-    }
-    findings
-}
-
-fn check_into(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// Something is absent, damaged so that it cannot be compared, or cannot be read.
+pub fn check(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> anyhow::Result<()> {
     let record = load(layers, diff_id)?;
     let dir = dir(layers, diff_id);
     let mut names = sys::fs::list_dir(&dir)?;
