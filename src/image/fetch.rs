@@ -18,6 +18,7 @@ use super::damage::sift;
 use super::flight::{self, Part};
 use super::manifest::{self, Descriptor};
 use super::pull::{Event, Report};
+use super::size::total;
 use super::{Digest, Reference};
 use crate::registry::Client;
 use crate::storage::extract;
@@ -68,7 +69,7 @@ impl<'a> Fetch<'a> {
         (self.report)(Event::Plan {
             layers: missing.len(),
             present: all - missing.len(),
-            bytes: missing.iter().map(|(layer, _)| layer.size).sum(),
+            bytes: total(missing.iter().map(|(layer, _)| layer.size)),
         });
         self.check_space(&missing)?;
         while !missing.is_empty() {

@@ -136,9 +136,12 @@ impl Work<'_> {
             .context("nothing tells which image it was; remove it and load the image again")?;
         (self.tell)(&format!("asking for {reference}"));
         let fetched = self.client.manifest(&reference)?;
-        let offered = match manifest::parse(&fetched.bytes)? {
-            Document::Manifest(_) => vec![fetched.digest],
-            Document::Index(entries) => entries.iter().map(|entry| entry.digest).collect(),
+        let (offered, index) = match manifest::parse(&fetched.bytes)? {
+            Document::Manifest(_) => (vec![fetched.digest], None),
+            Document::Index(entries) => {
+                let entries = entries.iter().map(|entry| entry.digest);
+                (entries.collect(), Some(fetched.digest))
+            }
         };
         let stored = |digest: &&Digest| self.store.read_blob(digest).is_ok();
         let digest = *offered.iter().find(stored).context(
@@ -148,11 +151,11 @@ impl Work<'_> {
         // No reference leads to it at this moment, so it has to be kept from being swept.
         self.change.use_image(&digest)?;
         let before = self.store.load_record(name).ok().flatten();
-        self.change.commit(&[reference], &digest)?;
+        self.change
+            .commit_pulled(&reference, &digest, index.as_ref())?;
         // Where a damaged digest led to is no image that lost its name.
         if let Some(before) = before.filter(|before| before.digest != digest) {
-            let unnamed = file_name(None, Some(&before.digest));
-            crate::sys::fs::remove_file(&self.store.references_dir().join(unnamed))?;
+            self.store.moment()?.forget_unnamed(&before.digest)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
+use super::damage::sift;
 use super::store::{Record, Store, VERSION, file_name};
 use super::{Digest, Reference};
 use crate::sys;
@@ -91,7 +92,17 @@ impl Writer<'_> {
     /// rename makes an image visible. An image that loses its only name keeps its content, under
     /// no name, because containers may run it.
     pub fn set_reference(&self, reference: &Reference, digest: &Digest) -> anyhow::Result<()> {
-        self.set_pulled(reference, digest, None)
+        let _names = self.store.lock_names()?;
+        // That the image is one of an index was learnt by a pull and is no less true of this name.
+        let records = self.store.records()?;
+        let of_image = records.iter().filter(|record| record.digest == *digest);
+        let same = of_image
+            .clone()
+            .find(|record| record.reference.as_ref() == Some(reference));
+        let index = same
+            .and_then(|record| record.index)
+            .or_else(|| of_image.clone().find_map(|record| record.index));
+        self.replace_reference(reference, digest, index.as_ref())
     }
 
     /// As [`Writer::set_reference`], with the index that the name led to on its registry.
@@ -102,6 +113,16 @@ impl Writer<'_> {
         index: Option<&Digest>,
     ) -> anyhow::Result<()> {
         let _names = self.store.lock_names()?;
+        self.replace_reference(reference, digest, index)
+    }
+
+    /// The caller holds the lock of the references.
+    fn replace_reference(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+        index: Option<&Digest>,
+    ) -> anyhow::Result<()> {
         let name = file_name(Some(reference), None);
         if let Ok(Some(old)) = self.store.load_record(&name)
             && old.digest != *digest
@@ -127,6 +148,16 @@ impl Writer<'_> {
     pub(super) fn keep(&self, digest: &Digest) -> anyhow::Result<()> {
         let _names = self.store.lock_names()?;
         self.keep_named(digest)
+    }
+
+    /// Takes away what keeps the manifest `digest` under no name; nothing of it is there.
+    pub(super) fn forget_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
+        let _names = self.store.lock_names()?;
+        if sift(self.store.documents(digest))?.is_some() {
+            return Ok(());
+        }
+        sys::fs::remove_file(&self.record_path(&file_name(None, Some(digest))))?;
+        Ok(sys::fs::sync_dir(&self.store.references_dir())?)
     }
 
     /// As [`Writer::keep`]; the caller holds the lock of the references.
