@@ -88,6 +88,66 @@ fn five_images() -> Rig {
 }
 
 #[test]
+fn what_a_short_name_means_on_the_search_list_is_kept_and_used() {
+    let rig = Rig::in_memory();
+    let root = rig.root();
+    // Nobody listens there.
+    let host = "127.0.0.1:1";
+    let text =
+        format!("search = [\"{host}\"]\n[[registries]]\nprefix = \"{host}\"\ninsecure = true\n");
+    put(&root.join("etc/wharf/wharf.toml"), text.as_bytes());
+    for name in ["app", "early", "other"] {
+        let files = layout::layout(&format!("{host}/{name}:1"), &[layer(name, 1)]);
+        rig.load(&archive(&files)).unwrap();
+    }
+    let define = |file: &str, text: &str| put(&root.join("etc/wharf").join(file), text.as_bytes());
+    define("containers/web.toml", "image = \"app:1\"\n");
+    define(
+        "images/early.toml",
+        "image = \"early:1\"\npull_policy = \"always\"\n",
+    );
+    ok(&root, &["prune", "--all"]);
+    let left: Vec<String> = rig
+        .store
+        .records()
+        .unwrap()
+        .into_iter()
+        .map(|record| record.reference.unwrap().to_string())
+        .collect();
+    assert_eq!(
+        left,
+        ["app", "early"].map(|name| format!("{host}/{name}:1"))
+    );
+    // A prefetch that cannot refresh it finds it, and so does a start that must not pull.
+    ok(&root, &["pull", "--definition", "early"]);
+    let wanted = wharf::engine::images::Wanted {
+        image: "app:1",
+        policy: wharf::definition::PullPolicy::Never,
+    };
+    let settings = wharf::settings::Settings::load(&rig.paths).unwrap();
+    let image = wharf::engine::images::obtain(&rig.paths, &settings, wanted, None).unwrap();
+    assert_eq!(image.reference, format!("{host}/app:1"));
+}
+
+#[test]
+fn what_damaged_layers_say_of_their_size_does_not_overflow() {
+    let rig = five_images();
+    let root = rig.root();
+    for diff_id in wharf::sys::fs::list_dir(&rig.paths.layers()).unwrap() {
+        let path = rig.paths.layers().join(diff_id).join("layer.json");
+        let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["bytes"] = u64::MAX.into();
+        put(&path, record.to_string().as_bytes());
+    }
+    let total = json(&root, &["ls", "--json"])["total"]["bytes"].as_u64();
+    assert_eq!(total, Some(u64::MAX));
+    settings(&root, "budget = \"1M\"");
+    // One seems to be enough.
+    ok(&root, &["gc"]);
+    assert_eq!(names(&rig).len(), 4);
+}
+
+#[test]
 fn a_start_and_a_removal_never_cross() {
     let rig = Rig::in_memory();
     let root = rig.root();

@@ -359,7 +359,6 @@ fn what_the_machine_cannot_read_is_not_fetched_again() {
         (blob(&documents.manifest.config.digest), true),
         (layer.join("layer.json"), true),
         (blob(&documents.manifest.layers[0].digest), false),
-        (layer.join("facts"), false),
     ] {
         let pull = ["pull", "--policy", "missing", &scene.name];
         for (args, errno, told) in [

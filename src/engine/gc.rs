@@ -11,7 +11,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 
 use super::keep::{self, Needs};
-use crate::image::pattern::Pattern;
 use crate::image::pull;
 use crate::image::remove::{self, Named, Removed};
 use crate::image::size::{Sizes, Stored};
@@ -45,14 +44,6 @@ pub struct Plan {
     pub needs: Needs,
 }
 
-/// The patterns of `[images] keep`.
-pub fn pins(settings: &Settings) -> Vec<Pattern> {
-    let patterns = settings.images.keep.iter().flatten();
-    patterns
-        .filter_map(|pattern| pattern.parse().ok())
-        .collect()
-}
-
 /// Room on the file system that holds the store.
 fn space(store: &Store) -> anyhow::Result<Space> {
     let dir = Dir::open(store.layers_dir()).context("looking for room on the disk")?;
@@ -81,7 +72,7 @@ pub fn plan(paths: &Paths, settings: &Settings, store: &Store, goal: Goal) -> an
         Err(_) if stored == 0 => settings.images.marks(0, 0, 0),
         Err(err) => return Err(err),
     };
-    let needs = keep::needs(paths, store, &pins(settings))?;
+    let needs = keep::needs(paths, settings, store)?;
     let wanted = match goal {
         Goal::Budget if stored > marks.high => stored - marks.low,
         Goal::Budget => 0,

@@ -79,17 +79,16 @@ fn find_or_pull(
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<Image> {
     let Wanted { image, policy } = wanted;
-    let Place {
-        store,
-        paths,
-        settings,
-        ..
-    } = *place;
+    let store = place.store;
     match policy {
         PullPolicy::Never => {
-            return match store.find(image) {
-                Ok(_) => store.resolve(image),
-                Err(_) => Err(pull::absent_and_never(image)),
+            // The usual case reads no configuration of registries.
+            if sift(store.find(image))?.is_some() {
+                return store.resolve(image);
+            }
+            return match meanings(place, image)?.first() {
+                Some(name) => store.resolve(name),
+                None => Err(pull::absent_and_never(image)),
             };
         }
         PullPolicy::Missing => {
@@ -103,7 +102,7 @@ fn find_or_pull(
         policy,
         platform: None,
     };
-    let limits = match cached(store, paths, settings, image) {
+    let limits = match cached(place, image) {
         Some(_) => refresh_limits(),
         None => place.limits,
     };
@@ -111,7 +110,7 @@ fn find_or_pull(
     match pull_image(&place, image, &options, notifier) {
         Ok(pulled) => store.resolve(&pulled.reference.to_string()),
         // What was there may be gone by now.
-        Err(err) => match cached(store, paths, settings, image) {
+        Err(err) => match cached(&place, image) {
             Some(cached) => {
                 warn_cached(notifier, image, &err);
                 Ok(cached)
@@ -145,13 +144,19 @@ pub fn prefetch(
     };
     match pull_image(&place, image, &options, notifier) {
         Ok(_) => Ok(()),
-        Err(err) => match pull::present(&store, image, options.platform.as_ref()) {
-            Ok(Some(_)) => {
-                warn_cached(notifier, image, &err);
-                Ok(())
+        Err(err) => {
+            let is_present = |name: &String| {
+                let found = pull::present(&store, name, options.platform.as_ref());
+                matches!(found, Ok(Some(_)))
+            };
+            match meanings(&place, image) {
+                Ok(names) if names.iter().any(is_present) => {
+                    warn_cached(notifier, image, &err);
+                    Ok(())
+                }
+                Ok(_) | Err(_) => Err(err),
             }
-            Ok(None) | Err(_) => Err(err),
-        },
+        }
     }
 }
 
@@ -171,14 +176,17 @@ fn tell(notifier: Option<&Notifier>, text: &str) {
 }
 
 /// The image of an earlier pull, which a short name may have found on any registry of the list.
-fn cached(store: &Store, paths: &Paths, settings: &Settings, image: &str) -> Option<Image> {
-    if let Ok(found) = store.resolve(image) {
-        return Some(found);
-    }
-    let candidates = Client::new(paths, settings).ok()?.candidates(image).ok()?;
-    candidates
-        .iter()
-        .find_map(|candidate| store.resolve(&candidate.to_string()).ok())
+fn cached(place: &Place<'_>, image: &str) -> Option<Image> {
+    let names = meanings(place, image).ok()?;
+    names.iter().find_map(|name| place.store.resolve(name).ok())
+}
+
+/// The names by which the image can be in the store, the one that is meant first.
+fn meanings(place: &Place<'_>, image: &str) -> anyhow::Result<Vec<String>> {
+    let client = Client::with_limits(place.paths, place.settings, place.limits);
+    let candidates = client.candidates(image).unwrap_or_default();
+    let found = place.store.meanings(image, &candidates)?;
+    Ok(found.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Where an image is pulled to, and how.

@@ -162,8 +162,7 @@ pub fn pull(
         PullPolicy::Missing | PullPolicy::Never => false,
     };
     if !asks {
-        let names = candidates.iter().map(Reference::to_string);
-        for name in std::iter::once(text.to_owned()).chain(names) {
+        for (name, _) in store.meanings(text, &candidates)? {
             if let Some(image) = present(store, &name, platform)? {
                 return Ok(image);
             }

@@ -7,7 +7,7 @@ use super::filter::Filter;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
-use crate::engine::{gc, keep};
+use crate::engine::keep;
 use crate::image::remove::{self, Named, Removed};
 use crate::image::{Digest, Reference};
 use crate::paths::Paths;
@@ -92,7 +92,7 @@ pub(super) enum DryRun {
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let store = keep::store(paths)?;
     let settings = Settings::load(paths)?;
-    let needs = keep::needs(paths, &store, &gc::pins(&settings))?;
+    let needs = keep::needs(paths, &settings, &store)?;
     let images: Vec<Named> = remove::oldest_first(&store)?
         .into_iter()
         .filter(|image| args.all || image.references.is_empty())
