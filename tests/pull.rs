@@ -194,6 +194,34 @@ fn other_ways_to_a_name_keep_the_index_that_a_pull_learnt() {
 }
 
 #[test]
+fn work_that_downloads_nothing_gives_signs_of_life() {
+    let many = (0..20_000).fold(Tar::new(), |tar, number| {
+        tar.file(format!("f{number}"), b"")
+    });
+    let files = layout::layout("x", &[Layer::plain(&many.end())]);
+    let world = World::new(Content::default().with("1", &files));
+    let (pulled, events) = world.run(&world.name("1"), &Options::default());
+    pulled.unwrap();
+    // The walk over what was unpacked.
+    let walking = |event: &Event| matches!(event, Event::Progress { bytes: 0, .. });
+    assert!(events.iter().any(walking));
+    let last = events.iter().rposition(walking).unwrap();
+    let downloaded = |event: &Event| matches!(event, Event::Progress { bytes: 1.., .. });
+    assert!(events.iter().rposition(downloaded).unwrap() < last);
+    // Unpacking what is stored.
+    let tree = world.rig.store.resolve(&world.name("1")).unwrap().layers;
+    std::fs::remove_dir_all(tree[0].parent().unwrap()).unwrap();
+    let (pulled, events) = world.run(&world.name("1"), &Options::default());
+    assert_eq!(pulled.unwrap().downloaded, 0);
+    let alive = events
+        .iter()
+        .filter(|event| **event == Event::Alive)
+        .count();
+    assert!(alive > 10, "{alive}");
+    assert!(!events.iter().any(downloaded));
+}
+
+#[test]
 fn sizes_that_overflow_are_an_error() {
     let files = layout::layout_with("x", &layers(), |manifest| {
         for layer in manifest["layers"].as_array_mut().unwrap() {

@@ -128,7 +128,7 @@ fn r15_the_second_succeeds_when_the_first_is_killed() {
             &world.name("1"),
             &options,
             &|event| {
-                if let Event::Waiting(holder) = event {
+                if let Event::Waiting { holder, .. } = event {
                     waiting.send(holder).unwrap();
                 }
             },

@@ -274,8 +274,9 @@ impl<'a> Progress<'a> {
         match event {
             Event::Found(reference) => self.note(&format!("Image '{image}' is {reference}")),
             Event::Warning(text) => self.note(&format!("Pulling image '{image}': {text}")),
-            Event::Waiting(holder) => {
-                let text = format!("pulling {image}: waiting for {holder}, which pulls the same");
+            Event::Waiting { holder, digest } => {
+                let text =
+                    format!("pulling {image}: waiting for {holder}, which downloads {digest}");
                 self.send(&text, PATIENCE);
             }
             Event::Plan { bytes, .. } => {
@@ -291,7 +292,12 @@ impl<'a> Progress<'a> {
                     self.send(&text, PATIENCE);
                 }
             }
-            Event::Elsewhere => self.extend(PATIENCE),
+            Event::Alive => {
+                if seen.told.is_none_or(|told| told.elapsed() >= INTERVAL) {
+                    seen.told = Some(Instant::now());
+                    self.extend(PATIENCE);
+                }
+            }
             Event::Flushing => {
                 let text = format!("pulling {image}: writing to the disk");
                 self.send(&text, FLUSH_PATIENCE);

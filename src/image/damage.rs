@@ -24,10 +24,15 @@ pub fn sift<T>(read: anyhow::Result<T>) -> anyhow::Result<Option<T>> {
 
 /// Whether reading failed because of what is stored, not because of the machine.
 pub fn is_damage(err: &anyhow::Error) -> bool {
+    let call = |err: &sys::Error| sys::is_of_machine(&err.cause);
     !err.chain().any(|cause| {
-        let call = cause.downcast_ref::<sys::Error>().map(|err| &err.cause);
-        call.or_else(|| cause.downcast_ref::<io::Error>())
-            .is_some_and(sys::is_of_machine)
+        let read = cause.downcast_ref::<io::Error>();
+        // What an error of a reader wraps is not in the chain.
+        let wrapped = read.and_then(io::Error::get_ref);
+        let wrapped = wrapped.and_then(|inner| inner.downcast_ref());
+        cause.downcast_ref().is_some_and(call)
+            || wrapped.is_some_and(call)
+            || read.is_some_and(sys::is_of_machine)
     })
 }
 
@@ -55,6 +60,8 @@ mod tests {
             let call = sys::Error::new("open()", io(errno));
             let call = anyhow::Error::from(call).context("reading");
             assert_eq!(is_damage(&call), damage, "{errno}");
+            let wrapped = io::Error::other(sys::Error::new("write()", io(errno)));
+            assert_eq!(is_damage(&wrapped.into()), damage, "{errno}");
         }
         let decoder = io::Error::new(io::ErrorKind::InvalidData, "bad magic");
         assert!(is_damage(&decoder.into()));

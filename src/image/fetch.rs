@@ -224,9 +224,11 @@ impl<'a> Fetch<'a> {
             return Ok(None);
         }
         let path = self.change.store().blob_path(&descriptor.digest);
+        // Nothing of it is downloaded.
+        let alive = |_| (self.report)(Event::Alive);
         let added = File::open(&path)
             .with_context(|| format!("opening '{}'", path.display()))
-            .and_then(|stored| self.change.add_layer(stored, expected, &|_| {}));
+            .and_then(|stored| self.change.add_layer(stored, expected, &alive));
         sift(added)
     }
 }

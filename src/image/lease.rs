@@ -157,8 +157,8 @@ pub(super) fn uses(images: &Path, name: &str) -> anyhow::Result<BTreeSet<String>
         .collect())
 }
 
-/// The bytes of blobs that all changes have staged, to see that somebody gets on; 0 for what
-/// cannot be read.
+/// The bytes of blobs and of layers' facts that all changes have staged, to see that somebody gets
+/// on; 0 for what cannot be read.
 pub(super) fn staged_bytes(store: &Store) -> u64 {
     let staging = sys::fs::list_dir(store.images_dir()).unwrap_or_default();
     let staging = staging.iter().filter_map(|name| name.to_str());
@@ -167,6 +167,11 @@ pub(super) fn staged_bytes(store: &Store) -> u64 {
         let dir = store.images_dir().join(name);
         for blob in sys::fs::list_dir(&dir).unwrap_or_default() {
             let found = std::fs::symlink_metadata(dir.join(blob));
+            bytes = bytes.wrapping_add(found.map_or(0, |found| found.len()));
+        }
+        let dir = store.layers_dir().join(name);
+        for layer in sys::fs::list_dir(&dir).unwrap_or_default() {
+            let found = std::fs::symlink_metadata(dir.join(layer).join("facts"));
             bytes = bytes.wrapping_add(found.map_or(0, |found| found.len()));
         }
     }

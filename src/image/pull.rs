@@ -34,10 +34,15 @@ pub struct Options {
 pub enum Event {
     /// A short name was found on this registry.
     Found(Reference),
-    /// Somebody else, who is told, downloads the same; this pull waits for that.
-    Waiting(String),
-    /// What is waited for gets on.
-    Elsewhere,
+    /// Somebody else downloads the same; this pull waits for that.
+    Waiting {
+        /// Who: a process and its command.
+        holder: String,
+        /// The blob's digest.
+        digest: Digest,
+    },
+    /// Work goes on that downloads nothing, perhaps somebody else's.
+    Alive,
     /// So many layers, of so many bytes in all, will be downloaded; the others are there.
     Plan {
         /// To be downloaded.

@@ -164,10 +164,11 @@ impl Progress {
         match event {
             Event::Warning(text) => self.line(&format!("warning: {text}")),
             _ if self.detail == Detail::Warnings => {}
-            Event::Elsewhere => {}
+            Event::Alive => {}
             Event::Found(reference) => self.line(&format!("found as {reference}")),
-            Event::Waiting(holder) => self.line(&format!(
-                "waiting: the same is being downloaded by {holder}"
+            Event::Waiting { holder, digest } => self.line(&format!(
+                "waiting for {holder}, which downloads {}",
+                digest.short()
             )),
             Event::Plan {
                 layers,
