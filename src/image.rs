@@ -9,6 +9,7 @@ pub mod archive;
 pub mod change;
 pub mod check;
 pub mod config;
+pub mod damage;
 mod describe;
 mod fetch;
 mod find;
@@ -30,7 +31,10 @@ pub mod save;
 pub mod size;
 pub mod store;
 mod stream;
+mod sweep;
 pub mod used;
+pub mod users;
+pub mod writer;
 
 use std::path::PathBuf;
 
@@ -49,4 +53,6 @@ pub struct Image {
     pub config: Config,
     /// Its layers' trees, lowest first: lower directories of an overlay.
     pub layers: Vec<PathBuf>,
+    /// What these trees were when the image was looked up.
+    stamps: Vec<users::Stamp>,
 }

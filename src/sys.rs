@@ -58,3 +58,16 @@ impl Error {
         self.kind() == io::ErrorKind::NotFound
     }
 }
+
+/// Whether an error is the machine's, such as too many open files or a broken disk, and says nothing
+/// of what is stored: not that a file is absent or of another kind, nor an error of a decoder.
+pub fn is_of_machine(err: &io::Error) -> bool {
+    use rustix::io::Errno;
+    match Errno::from_io_error(err) {
+        // NXIO: a socket or a device without a driver is in its place.
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::NXIO) | None => {
+            false
+        }
+        Some(_) => true,
+    }
+}

@@ -235,32 +235,16 @@ fn rm_of_several() {
     fails(&root, &["rm", "--force", "Nothing"]);
 }
 
-/// A run-time record, as a start writes it.
-fn record(rig: &Rig, container: &str, reference: &str, digest: &str) {
-    let record = serde_json::json!({
-        "version": 1, "name": container, "id": "0".repeat(64), "invocation_id": null,
-        "boot_id": "", "pid": 1, "pid_start_ticks": 0, "started_at": "2026-01-01T00:00:00Z",
-        "runtime": "/usr/bin/crun", "image": {"image": {"reference": reference, "digest": digest}},
-        "payload_cgroup": "", "args": [], "env": [], "stop_signal": "SIGTERM", "identifier": "",
-        "stderr_priority": 3, "init": false, "poststop": [], "oom_kills_before": 0, "timing": [],
-        "sources": [],
-    });
-    let path = rig.root().join("run/wharf/bundles").join(container);
-    put(&path.join("state.json"), record.to_string().as_bytes());
-    let name = container.parse().unwrap();
-    assert!(wharf::state::load(&rig.paths, &name).is_some());
-}
-
 #[test]
 fn the_image_of_a_running_container_stays() {
     let rig = Rig::in_memory();
     let loaded = rig.load(&archive(&layout::layout("x", &layers()))).unwrap();
     let digest = loaded[0].digest.to_string();
     let root = rig.root();
-    record(&rig, "web", "x", &digest);
+    rig.running("web", "x", &digest);
     for name in ["x", &digest] {
         let err = fails(&root, &["rm", "--force", name]);
-        assert!(err.contains("in use by a container"), "{err}");
+        assert!(err.contains("in use (container 'web' runs it)"), "{err}");
     }
     ok(&root, &["prune", "--all"]);
     let inspected = json(&root, &["inspect", "x"]);
@@ -519,7 +503,7 @@ fn k8_damage_that_hides_what_is_needed_keeps_content_and_is_told() {
         output.stderr
     );
     // A container runs the image whose name is damaged: it stays, without the name.
-    record(&rig, "web", "x", &digest);
+    rig.running("web", "x", &digest);
     ok(&root, &["rm", "x", "@sha256:0"]);
     rig.assert_clean(&"rm");
     assert_eq!(rig.store.resolve(&digest).unwrap().layers.len(), 3);

@@ -70,6 +70,70 @@ fn s6_every_flipped_bit_is_found() {
 }
 
 #[test]
+fn what_cannot_be_removed_stops_no_writer() {
+    let rig = Rig::in_memory();
+    rig.load(&archive(&layout::layout("x", &layers()))).unwrap();
+    let (images, layers_dir) = (rig.paths.images(), rig.paths.layers());
+    let hex = |digit: &str| digit.repeat(64);
+    // rmdir(2) and rename(2) of a mount point are EBUSY.
+    let mounted = [
+        images.join(".staging-1-1"),
+        layers_dir.join(".staging-1-1"),
+        images.join("references/.#x"),
+        layers_dir.join(hex("1")),
+        images.join("blobs/sha256").join(hex("1")),
+        images.join("flights").join(hex("1")),
+    ];
+    let mount = |verb: &str, args: &[&str], path: &Path| {
+        let mut command = Command::new(verb);
+        command.args(args).arg(path).run().unwrap();
+    };
+    for path in &mounted {
+        std::fs::create_dir_all(path).unwrap();
+        mount("mount", &["-t", "tmpfs", "none"], path);
+    }
+    // Beside them, and sorted behind: what can be removed.
+    let removable = [
+        images.join(".staging-2-2"),
+        layers_dir.join(".staging-2-2"),
+        images.join("references/.#y"),
+        layers_dir.join(hex("2")),
+        images.join("blobs/sha256").join(hex("2")),
+        images.join("flights").join(hex("2")),
+    ];
+    for path in &removable {
+        std::fs::create_dir_all(path).unwrap();
+    }
+    // Nobody can tell whether this one is alive.
+    let unreadable = images.join(".staging-3-3");
+    std::fs::create_dir_all(&unreadable).unwrap();
+    std::os::unix::fs::symlink("lease", unreadable.join("lease")).unwrap();
+    let file = rig.path().join("y.tar");
+    put(&file, &archive(&layout::layout("y", &layers())));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+    command
+        .arg("--root")
+        .arg(rig.root())
+        .args(["image", "load"]);
+    let output = command.arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", output.stderr);
+    for path in &mounted {
+        assert!(path.exists());
+        let told = format!("cannot remove '{}', skipping", path.display());
+        assert!(output.stderr.contains(&told), "{told}: {}", output.stderr);
+    }
+    assert_eq!(removable.map(|path| path.exists()), [false; 6]);
+    assert!(unreadable.exists() && output.stderr.contains("cannot open"));
+    rig.store.resolve("y").unwrap();
+    for path in &mounted {
+        mount("umount", &[], path);
+    }
+    std::fs::remove_dir_all(&unreadable).unwrap();
+    drop(rig.store.write().unwrap());
+    rig.assert_clean(&"unmounted");
+}
+
+#[test]
 fn s7_k8_damage_is_named_and_a_load_repairs_it() {
     let bytes = archive(&layout::layout("x", &layers()));
     type Damage = fn(&Path, &Path);
@@ -121,11 +185,7 @@ fn s7_k8_damage_is_named_and_a_load_repairs_it() {
         rig.store.resolve("other").unwrap();
         if name == "facts gone" {
             // Nothing of the start path reads it, so a load takes the layer for whole.
-            rig.store
-                .write()
-                .unwrap()
-                .remove("x", &Default::default())
-                .unwrap();
+            rig.store.write().unwrap().remove("x").unwrap();
         } else {
             rig.store.resolve("x").unwrap_err();
         }
@@ -209,7 +269,7 @@ fn k1_a_load_killed_anywhere_leaves_nothing_half() {
             if output.status.success() {
                 // There are not that many; the image is there now.
                 let writer = rig.store.write().unwrap();
-                writer.remove("x", &Default::default()).unwrap();
+                writer.remove("x").unwrap();
                 writer.collect().unwrap();
                 break;
             }
@@ -232,7 +292,7 @@ fn k1_a_load_killed_anywhere_leaves_nothing_half() {
             rig.assert_clean(&format!("{call} {when}"));
             store.resolve("x").unwrap();
             let writer = store.write().unwrap();
-            writer.remove("x", &Default::default()).unwrap();
+            writer.remove("x").unwrap();
             writer.collect().unwrap();
             rig.assert_empty(&format!("{call} {when}"));
         }

@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use wharf::image::Digest;
 use wharf::image::store::Store;
 use wharf::image::used;
@@ -71,6 +72,123 @@ fn five_images() -> Rig {
         age(&rig.paths, name, 1000 - index as u64);
     }
     rig
+}
+
+#[test]
+fn what_a_short_name_means_on_the_search_list_is_kept_and_used() {
+    let rig = Rig::in_memory();
+    let root = rig.root();
+    // Nobody listens there.
+    let host = "127.0.0.1:1";
+    let text =
+        format!("search = [\"{host}\"]\n[[registries]]\nprefix = \"{host}\"\ninsecure = true\n");
+    put(&root.join("etc/wharf/wharf.toml"), text.as_bytes());
+    for name in ["app", "early", "other"] {
+        let files = layout::layout(&format!("{host}/{name}:1"), &[layer(name, 1)]);
+        rig.load(&archive(&files)).unwrap();
+    }
+    let define = |file: &str, text: &str| put(&root.join("etc/wharf").join(file), text.as_bytes());
+    define("containers/web.toml", "image = \"app:1\"\n");
+    define(
+        "images/early.toml",
+        "image = \"early:1\"\npull_policy = \"always\"\n",
+    );
+    ok(&root, &["prune", "--all"]);
+    let left: Vec<String> = rig
+        .store
+        .records()
+        .unwrap()
+        .into_iter()
+        .map(|record| record.reference.unwrap().to_string())
+        .collect();
+    assert_eq!(
+        left,
+        ["app", "early"].map(|name| format!("{host}/{name}:1"))
+    );
+    // A prefetch that cannot refresh it finds it, and so does a start that must not pull.
+    ok(&root, &["pull", "--definition", "early"]);
+    let wanted = wharf::engine::images::Wanted {
+        image: "app:1",
+        policy: wharf::definition::PullPolicy::Never,
+    };
+    let settings = wharf::settings::Settings::load(&rig.paths).unwrap();
+    let image = wharf::engine::images::obtain(&rig.paths, &settings, wanted, None).unwrap();
+    assert_eq!(image.reference, format!("{host}/app:1"));
+}
+
+#[test]
+fn what_damaged_layers_say_of_their_size_does_not_overflow() {
+    let rig = five_images();
+    let root = rig.root();
+    for diff_id in wharf::sys::fs::list_dir(&rig.paths.layers()).unwrap() {
+        let path = rig.paths.layers().join(diff_id).join("layer.json");
+        let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        record["bytes"] = u64::MAX.into();
+        put(&path, record.to_string().as_bytes());
+    }
+    let total = json(&root, &["ls", "--json"])["total"]["bytes"].as_u64();
+    assert_eq!(total, Some(u64::MAX));
+    settings(&root, "budget = \"1M\"");
+    // One seems to be enough.
+    ok(&root, &["gc"]);
+    assert_eq!(names(&rig).len(), 4);
+}
+
+#[test]
+fn a_start_and_a_removal_never_cross() {
+    let rig = Rig::in_memory();
+    let root = rig.root();
+    let bytes = archive(&layout::layout("x", &[layer("a", 1)]));
+    let (mut removed, mut started) = (0, 0);
+    for round in 0..300 {
+        rig.load(&bytes).unwrap();
+        let image = rig.store.resolve("x").unwrap();
+        let digest = image.digest.clone();
+        let (is_removed, is_started) = std::thread::scope(|scope| {
+            let removal = scope.spawn(|| {
+                let store = wharf::engine::keep::store(&rig.paths).unwrap();
+                let writer = store.write().unwrap();
+                let removed = writer.remove("x").is_ok();
+                writer.collect().unwrap();
+                removed
+            });
+            // Now the one is sooner, now the other.
+            (0..round * 500).for_each(|_| std::hint::spin_loop());
+            let claimed = rig.store.claim(&image, || {
+                rig.running("web", "x", &digest);
+                Ok(())
+            });
+            (removal.join().unwrap(), claimed.is_ok())
+        });
+        assert!(is_removed != is_started, "round {round}");
+        // Whatever else is swept: what was started stays.
+        rig.store.write().unwrap().collect().unwrap();
+        assert_eq!(is_started, rig.store.resolve("x").is_ok(), "round {round}");
+        std::fs::remove_dir_all(root.join("run/wharf/bundles/web")).unwrap();
+        removed += usize::from(is_removed);
+        started += usize::from(is_started);
+    }
+    assert!(removed > 0 && started > 0, "{removed} {started}");
+}
+
+#[test]
+fn a_start_sees_that_its_image_was_replaced() {
+    let rig = Rig::in_memory();
+    let load = || rig.load(&archive(&layout::layout("x", &[layer("a", 1)])));
+    load().unwrap();
+    let image = rig.store.resolve("x").unwrap();
+    rig.store.claim(&image, || Ok(())).unwrap();
+    // The same name and the same content, but other directories.
+    rig.forget();
+    rig.store.claim(&image, || Ok(())).unwrap_err();
+    load().unwrap();
+    let err = rig.store.claim(&image, || Ok(())).unwrap_err().to_string();
+    assert!(err.contains("was removed or repaired meanwhile"), "{err}");
+    // Another name of the same trees will do, and so will none.
+    let image = rig.store.resolve("x").unwrap();
+    rig.load(&archive(&layout::layout("x", &[layer("b", 1)])))
+        .unwrap();
+    rig.store.claim(&image, || Ok(())).unwrap();
 }
 
 #[test]

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -283,37 +284,101 @@ fn what_cannot_be_repaired_is_reported_and_stays() {
     scene.rig.store.resolve(&scene.name).unwrap();
     scene.rig.store.resolve(&scene.other).unwrap();
     put(&path, &whole);
-    // A container runs on the layer.
-    let record = serde_json::json!({
-        "version": 1, "name": "web", "id": "0".repeat(64), "invocation_id": null,
-        "boot_id": "", "pid": 1, "pid_start_ticks": 0, "started_at": "2026-01-01T00:00:00Z",
-        "runtime": "/usr/bin/crun",
-        "image": {"image": {"reference": scene.name, "digest": digest.to_string()}},
-        "payload_cgroup": "", "args": [], "env": [], "stop_signal": "SIGTERM", "identifier": "",
-        "stderr_priority": 3, "init": false, "poststop": [], "oom_kills_before": 0, "timing": [],
-        "sources": [],
-    });
-    let bundle = root.join("run/wharf/bundles/web");
-    put(&bundle.join("state.json"), record.to_string().as_bytes());
-    let tree = scene
-        .rig
-        .store
-        .resolve(&scene.name)
-        .unwrap()
-        .layers
-        .pop()
-        .unwrap();
-    put(&tree.join("srv/extra"), b"");
-    let (status, findings, _) = scene.repair();
-    assert_eq!(status, 1);
-    let reason = findings[0]["reason"].as_str().unwrap();
-    assert!(reason.contains("a container runs on it"), "{reason}");
-    assert!(tree.join("srv/extra").exists());
-    std::fs::remove_dir_all(&bundle).unwrap();
-    let (status, _, _) = scene.repair();
-    assert_eq!(status, 0);
-    assert!(!tree.join("srv/extra").exists());
     scene.rig.assert_clean(&"repaired");
+}
+
+#[test]
+fn a_layer_that_is_in_use_is_not_replaced() {
+    let scene = Scene::new();
+    let root = scene.root();
+    let (_, digest) = scene.rig.store.find(&scene.name).unwrap();
+    let image = scene.rig.store.resolve(&scene.name).unwrap();
+    let layer = image.layers.last().unwrap().parent().unwrap().to_owned();
+    let inode = || layer.metadata().unwrap().ino();
+    let before = inode();
+    let bundle = scene.rig.running("web", &scene.name, &digest.to_string());
+    let in_use = "its image is in use (container 'web' runs it)";
+    type Damage = fn(&Path);
+    let damages: [Damage; 2] = [
+        |layer| put(&layer.join("fs/srv/extra"), b""),
+        |layer| put(&layer.join("layer.json"), b"{"),
+    ];
+    for damage in damages {
+        damage(&layer);
+        let (status, findings, requests) = scene.repair();
+        assert_eq!((status, requests.len()), (1, 0));
+        let reason = findings[0]["reason"].as_str().unwrap();
+        assert!(reason.contains(in_use), "{reason}");
+        assert!(reason.contains("stop the container"), "{reason}");
+        assert_eq!(inode(), before);
+    }
+    // The layer cannot be opened, which has other ways in replace it.
+    let file = scene.rig.path().join("x.tar");
+    put(&file, &archive(&layout::layout("x", &layers())));
+    for args in [
+        &["load", file.to_str().unwrap()][..],
+        &["pull", &scene.name],
+    ] {
+        let output = run(&root, args);
+        assert!(output.stderr.contains(in_use), "{}", output.stderr);
+        assert_eq!(inode(), before);
+    }
+    std::fs::remove_dir_all(&bundle).unwrap();
+    assert_eq!(scene.repair().0, 0);
+    assert_ne!(inode(), before);
+    assert!(!layer.join("fs/srv/extra").exists());
+    scene.rig.assert_clean(&"repaired");
+}
+
+#[test]
+fn what_the_machine_cannot_read_is_not_fetched_again() {
+    let scene = Scene::new();
+    let (_, digest) = scene.rig.store.find(&scene.name).unwrap();
+    let documents = scene.rig.store.documents(&digest).unwrap();
+    let blob = |digest| scene.rig.store.blob_path(digest);
+    let layer = scene.rig.store.resolve(&scene.name).unwrap().layers[0].clone();
+    let layer = layer.parent().unwrap().to_owned();
+    let inodes = || -> Vec<(PathBuf, u64)> {
+        let files = scene.files().into_iter();
+        let inode = |path: &Path| path.metadata().unwrap().ino();
+        files.map(|path| (path.clone(), inode(&path))).collect()
+    };
+    let before = inodes();
+    // What a start and a pull of what is there look at, and what they do not.
+    for (path, is_read) in [
+        (blob(&digest), true),
+        (blob(&documents.manifest.config.digest), true),
+        (layer.join("layer.json"), true),
+        (blob(&documents.manifest.layers[0].digest), false),
+    ] {
+        let pull = ["pull", "--policy", "missing", &scene.name];
+        for (args, errno, told) in [
+            (&pull[..], "EMFILE", "Too many open files"),
+            (
+                &["check", "--repair"],
+                "EIO",
+                "not repaired: the machine cannot read it",
+            ),
+        ] {
+            let asked = scene.hub.requests().len();
+            let mut strace = Command::new("strace");
+            strace
+                .args(["-qq", "-f", "-o", "/dev/null", "-P"])
+                .arg(&path);
+            strace.args(["-e", &format!("inject=openat:error={errno}")]);
+            strace.arg(env!("CARGO_BIN_EXE_wharf"));
+            strace.arg("--root").arg(scene.root());
+            let output = strace.arg("image").args(args).output().unwrap();
+            let all = String::from_utf8_lossy(&output.stdout).into_owned() + &output.stderr;
+            let context = format!("{args:?}: {}: {all}", path.display());
+            let fails = is_read || args[0] == "check";
+            assert_eq!(output.status.code(), Some(i32::from(fails)), "{context}");
+            assert!(!fails || all.contains(told), "{context}");
+            assert_eq!(scene.hub.requests().len(), asked, "{context}");
+            assert_eq!(inodes(), before, "{context}");
+        }
+    }
+    scene.rig.assert_clean(&"readable");
 }
 
 #[test]
@@ -327,7 +392,15 @@ fn k1_a_repair_that_is_killed_is_finished_by_the_next() {
         .blob_path(&documents.manifest.layers[1].digest);
     let mut kills = 0;
     for call in [
-        "mkdirat", "openat", "renameat", "rename", "syncfs", "fsync", "unlinkat", "flock",
+        "mkdirat",
+        "openat",
+        "renameat",
+        "renameat2",
+        "rename",
+        "syncfs",
+        "fsync",
+        "unlinkat",
+        "flock",
     ] {
         for when in [1, 2, 3, 5, 8, 13] {
             let context = format!("{call} {when}");
@@ -348,6 +421,8 @@ fn k1_a_repair_that_is_killed_is_finished_by_the_next() {
             }
             kills += 1;
             scene.rig.store.resolve(&scene.other).unwrap();
+            // There is a layer at every instant: the damaged one or the new one.
+            scene.rig.store.resolve(&scene.name).unwrap();
             let (status, findings, _) = scene.repair();
             assert_eq!(status, 0, "{context}: {findings:?}");
             scene.rig.assert_clean(&context);

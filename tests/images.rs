@@ -203,17 +203,14 @@ fn a_name_that_moves_leaves_the_old_image_without_a_name() {
     );
     let old = old[0].digest;
     rig.store.resolve(&old.to_string()).unwrap();
-    let in_use = std::collections::BTreeSet::from([old]);
-    let writer = rig.store.write().unwrap();
-    let err = writer
-        .remove(&old.to_string(), &in_use)
-        .unwrap_err()
-        .to_string();
-    assert!(err.contains("in use by a container"), "{err}");
-    writer.remove("x", &in_use).unwrap();
-    writer
-        .remove(&old.to_string(), &Default::default())
-        .unwrap();
+    let bundle = rig.running("web", "x", &old.to_string());
+    let store = wharf::engine::keep::store(&rig.paths).unwrap();
+    let writer = store.write().unwrap();
+    let err = writer.remove(&old.to_string()).unwrap_err().to_string();
+    assert!(err.contains("in use (container 'web' runs it)"), "{err}");
+    writer.remove("x").unwrap();
+    std::fs::remove_dir_all(bundle).unwrap();
+    writer.remove(&old.to_string()).unwrap();
     writer.collect().unwrap();
     rig.assert_empty(&"removed");
 }

@@ -199,6 +199,77 @@ fn entry(files: &Files, platform: &str) -> serde_json::Value {
 }
 
 #[test]
+fn other_ways_to_a_name_keep_the_index_that_a_pull_learnt() {
+    let local = wharf::image::manifest::local_platform().to_string();
+    let mut content = Content::default().with("a", &image());
+    let entries = [entry(&image(), &local)];
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+    let top = content.tag("1", &index);
+    content.tag("2", &index);
+    let world = World::new(content);
+    world.pull("1").unwrap();
+    // The same image by an archive, and by another name.
+    let files = layout::layout(&world.name("1"), &layers());
+    world.rig.load(&layout::archive(&files)).unwrap();
+    let digest = manifest_of(&image()).parse().unwrap();
+    let (writer, name) = (world.rig.store.write().unwrap(), world.name("2"));
+    writer
+        .set_reference(&name.parse().unwrap(), &digest)
+        .unwrap();
+    drop(writer);
+    for record in world.rig.store.records().unwrap() {
+        assert_eq!(record.index.unwrap().to_string(), top, "{record:?}");
+    }
+    let asked = world.server.count("GET", "manifests/");
+    for tag in ["1", "2"] {
+        let name = world.name(tag);
+        let newer = world.pull_with(&name, PullPolicy::Newer).unwrap();
+        assert_eq!(newer.outcome, Outcome::Current);
+    }
+    assert_eq!(world.server.count("GET", "manifests/"), asked);
+}
+
+#[test]
+fn work_that_downloads_nothing_gives_signs_of_life() {
+    let many = (0..20_000).fold(Tar::new(), |tar, number| {
+        tar.file(format!("f{number}"), b"")
+    });
+    let files = layout::layout("x", &[Layer::plain(&many.end())]);
+    let world = World::new(Content::default().with("1", &files));
+    let (pulled, events) = world.run(&world.name("1"), &Options::default());
+    pulled.unwrap();
+    // The walk over what was unpacked.
+    let walking = |event: &Event| matches!(event, Event::Progress { bytes: 0, .. });
+    assert!(events.iter().any(walking));
+    let last = events.iter().rposition(walking).unwrap();
+    let downloaded = |event: &Event| matches!(event, Event::Progress { bytes: 1.., .. });
+    assert!(events.iter().rposition(downloaded).unwrap() < last);
+    // Unpacking what is stored.
+    let tree = world.rig.store.resolve(&world.name("1")).unwrap().layers;
+    std::fs::remove_dir_all(tree[0].parent().unwrap()).unwrap();
+    let (pulled, events) = world.run(&world.name("1"), &Options::default());
+    assert_eq!(pulled.unwrap().downloaded, 0);
+    let alive = events
+        .iter()
+        .filter(|event| **event == Event::Alive)
+        .count();
+    assert!(alive > 10, "{alive}");
+    assert!(!events.iter().any(downloaded));
+}
+
+#[test]
+fn sizes_that_overflow_are_an_error() {
+    let files = layout::layout_with("x", &layers(), |manifest| {
+        for layer in manifest["layers"].as_array_mut().unwrap() {
+            layer["size"] = u64::MAX.into();
+        }
+    });
+    let world = World::new(Content::default().with("1", &files));
+    let err = format!("{:#}", world.pull("1").unwrap_err());
+    assert!(err.contains("the image needs about"), "{err}");
+}
+
+#[test]
 fn r7_r8_the_way_to_our_manifest_is_read_and_no_other() {
     let local = wharf::image::manifest::local_platform().to_string();
     let (ours, foreign) = (image(), other());

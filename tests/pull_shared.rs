@@ -4,7 +4,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -129,7 +128,7 @@ fn r15_the_second_succeeds_when_the_first_is_killed() {
             &world.name("1"),
             &options,
             &|event| {
-                if let Event::Waiting(holder) = event {
+                if let Event::Waiting { holder, .. } = event {
                     waiting.send(holder).unwrap();
                 }
             },
@@ -243,6 +242,47 @@ fn r16_what_a_pull_relies_on_is_not_removed_under_it() {
 }
 
 #[test]
+fn a_layer_that_gets_in_use_meanwhile_is_not_replaced() {
+    let last = layers_of(&image()).remove(2);
+    let (begun, asked) = channel();
+    let (go_on, started) = channel::<()>();
+    let started = std::sync::Mutex::new(started);
+    let world = World::scripted(
+        Content::default().with("1", &image()),
+        move |content, seen| {
+            (seen.path.ends_with(&last) && seen.nth == 1).then(|| {
+                begun.send(()).unwrap();
+                started.lock().unwrap().recv().unwrap();
+                content.reply(seen)
+            })
+        },
+    );
+    world.pull("1").unwrap();
+    let found = world.rig.store.resolve(&world.name("1")).unwrap();
+    let layer = found.layers.last().unwrap().parent().unwrap();
+    let inode = || std::os::unix::fs::MetadataExt::ino(&layer.metadata().unwrap());
+    let before = inode();
+    // Tree and blob: the pull replaces both, from the registry.
+    layout::put(&layer.join("layer.json"), b"{");
+    let digest = layers_of(&image()).remove(2).parse().unwrap();
+    layout::put(&world.rig.store.blob_path(&digest), b"damage");
+    std::thread::scope(|scope| {
+        let puller = scope.spawn(|| {
+            let mut command = world.command("1");
+            command.deadline(Duration::from_secs(60)).output().unwrap()
+        });
+        asked.recv().unwrap();
+        world.rig.running("web", "x", &found.digest);
+        go_on.send(()).unwrap();
+        let output = puller.join().unwrap();
+        assert!(!output.status.success());
+        let told = "in use (container 'web' runs it)";
+        assert!(output.stderr.contains(told), "{}", output.stderr);
+    });
+    assert_eq!(inode(), before);
+}
+
+#[test]
 fn a_lease_keeps_what_was_published_and_nothing_after_it() {
     let world = World::new(Content::default());
     let store = &world.rig.store;
@@ -297,7 +337,7 @@ fn k1_a_pull_killed_anywhere_leaves_nothing_half() {
             }
             world.pull("1").unwrap();
             let writer = world.rig.store.write().unwrap();
-            writer.remove(&name, &BTreeSet::new()).unwrap();
+            writer.remove(&name).unwrap();
             writer.collect().unwrap();
             world.rig.assert_empty(&format!("{call} {when}"));
         }

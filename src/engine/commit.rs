@@ -16,9 +16,9 @@ use flate2::read::GzEncoder;
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
-use crate::engine::changes;
 use crate::engine::size;
 use crate::engine::tree::{Base, Tree};
+use crate::engine::{changes, keep};
 use crate::image::change::{AddedLayer, Change, Expected};
 use crate::image::config::LAYERS_MAX;
 use crate::image::instruction::{self, Instruction};
@@ -90,7 +90,7 @@ pub fn commit(
         let Base::Image { image, .. } = &tree.base else {
             bail!("its root is a directory of the host, and a layer needs an image to lie on");
         };
-        let store = Store::open(&engine.paths)?;
+        let store = keep::store(&engine.paths)?;
         let change = store.change()?;
         let base = change.use_image(&image.digest.parse()?)?;
         check_room(&base)?;

@@ -11,8 +11,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 
 use super::keep::{self, Needs};
-use crate::image::Digest;
-use crate::image::pattern::Pattern;
 use crate::image::pull;
 use crate::image::remove::{self, Named, Removed};
 use crate::image::size::{Sizes, Stored};
@@ -46,14 +44,6 @@ pub struct Plan {
     pub needs: Needs,
 }
 
-/// The patterns of `[images] keep`.
-pub fn pins(settings: &Settings) -> Vec<Pattern> {
-    let patterns = settings.images.keep.iter().flatten();
-    patterns
-        .filter_map(|pattern| pattern.parse().ok())
-        .collect()
-}
-
 /// Room on the file system that holds the store.
 fn space(store: &Store) -> anyhow::Result<Space> {
     let dir = Dir::open(store.layers_dir()).context("looking for room on the disk")?;
@@ -82,7 +72,7 @@ pub fn plan(paths: &Paths, settings: &Settings, store: &Store, goal: Goal) -> an
         Err(_) if stored == 0 => settings.images.marks(0, 0, 0),
         Err(err) => return Err(err),
     };
-    let needs = keep::needs(paths, store, &pins(settings))?;
+    let needs = keep::needs(paths, settings, store)?;
     let wanted = match goal {
         Goal::Budget if stored > marks.high => stored - marks.low,
         Goal::Budget => 0,
@@ -126,13 +116,8 @@ fn choose(
 }
 
 /// Does what was planned. What is in use by then stays.
-pub fn carry_out(paths: &Paths, store: &Store, plan: Plan) -> anyhow::Result<Removed> {
-    remove::remove_all(store, plan.remove, &|| used(paths))
-}
-
-/// The images that cannot be removed at all.
-pub fn used(paths: &Paths) -> anyhow::Result<BTreeSet<Digest>> {
-    Ok(keep::in_use(paths)?.into_keys().collect())
+pub fn carry_out(store: &Store, plan: Plan) -> anyhow::Result<Removed> {
+    remove::remove_all(store, plan.remove)
 }
 
 /// Makes room for a pull of so many compressed bytes, and says what went. Best effort: the pull
@@ -179,5 +164,5 @@ pub fn make_room(
     if plan.remove.is_empty() {
         return Ok(Removed::default());
     }
-    carry_out(paths, store, plan).context("making room for an image")
+    carry_out(store, plan).context("making room for an image")
 }

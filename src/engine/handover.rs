@@ -18,7 +18,7 @@ use crate::image::store::Store;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::relay::invocation::{Invocation, Notify};
-use crate::state::{self, ImageRecord, RunRecord};
+use crate::state::{self, RunRecord};
 use crate::storage::overlay::Rootfs;
 use crate::sys;
 use crate::sys::lifeline::Lifeline;
@@ -58,14 +58,7 @@ pub(crate) fn hand_over(
     let notify = start.definition.lifecycle.notify;
     let name = start.definition.name.clone();
     let (id, runtime) = (start.id.clone(), start.runtime.clone());
-    let paths = &start.engine.paths;
     let record = write_record(start, &bundle, pid)?;
-    // From here on the record keeps the image from being removed. Before, nothing did.
-    if let ImageRecord::Image { digest, .. } = &record.image {
-        Store::open(paths)?
-            .resolve(digest)
-            .context("the image was removed while the container was prepared")?;
-    }
     // A program that exits at once takes this process with it, before it could tell.
     let message = format!("Container '{name}' started");
     log::event(Event::Started, &name, &message, &exit::identity(&record));
@@ -120,7 +113,8 @@ fn adopt(notifier: &Notifier, pid: i32) -> anyhow::Result<()> {
 }
 
 /// Writes the run-time record of a created container. From here on the exit status that systemd
-/// reports is the payload's.
+/// reports is the payload's, and the record keeps the image from being removed; before, nothing
+/// did, so it is looked at again.
 pub(crate) fn write_record(
     start: Start<'_>,
     bundle: &Bundle,
@@ -154,7 +148,11 @@ pub(crate) fn write_record(
         timing: start.stopwatch.into_phases(),
         sources: definition.sources,
     };
-    state::write(&start.engine.paths, &record)?;
+    let paths = &start.engine.paths;
+    match &start.source {
+        Some(image) => Store::open(paths)?.claim(image, || state::write(paths, &record))?,
+        None => state::write(paths, &record)?,
+    }
     Ok(record)
 }
 

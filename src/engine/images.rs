@@ -14,10 +14,12 @@ use anyhow::Context as _;
 
 use crate::definition::PullPolicy;
 use crate::definition::image::ImageDefinition;
-use crate::engine::gc;
+use crate::engine::{gc, keep};
 use crate::image::Image;
+use crate::image::damage::sift;
 use crate::image::pull::{self, Event, Options, Outcome, Pulled};
 use crate::image::store::Store;
+use crate::image::used;
 use crate::journal::log;
 use crate::paths::Paths;
 use crate::registry::Client;
@@ -59,17 +61,38 @@ pub fn obtain(
     wanted: Wanted<'_>,
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<Image> {
+    let store = keep::store(paths)?;
+    let place = Place {
+        store: &store,
+        paths,
+        settings,
+        limits: Limits::default(),
+    };
+    let image = find_or_pull(&place, wanted, notifier)?;
+    used::mark_used(&store, &image);
+    Ok(image)
+}
+
+fn find_or_pull(
+    place: &Place<'_>,
+    wanted: Wanted<'_>,
+    notifier: Option<&Notifier>,
+) -> anyhow::Result<Image> {
     let Wanted { image, policy } = wanted;
-    let store = Store::open(paths)?;
+    let store = place.store;
     match policy {
         PullPolicy::Never => {
-            return match store.find(image) {
-                Ok(_) => store.resolve(image),
-                Err(_) => Err(pull::absent_and_never(image)),
+            // The usual case reads no configuration of registries.
+            if sift(store.find(image))?.is_some() {
+                return store.resolve(image);
+            }
+            return match meanings(place, image)?.first() {
+                Some(name) => store.resolve(name),
+                None => Err(pull::absent_and_never(image)),
             };
         }
         PullPolicy::Missing => {
-            if let Ok(image) = store.resolve(image) {
+            if let Some(image) = sift(store.resolve(image))? {
                 return Ok(image);
             }
         }
@@ -79,20 +102,15 @@ pub fn obtain(
         policy,
         platform: None,
     };
-    let limits = match cached(&store, paths, settings, image) {
+    let limits = match cached(place, image) {
         Some(_) => refresh_limits(),
-        None => Limits::default(),
+        None => place.limits,
     };
-    let place = Place {
-        store: &store,
-        paths,
-        settings,
-        limits,
-    };
+    let place = Place { limits, ..*place };
     match pull_image(&place, image, &options, notifier) {
         Ok(pulled) => store.resolve(&pulled.reference.to_string()),
         // What was there may be gone by now.
-        Err(err) => match cached(&store, paths, settings, image) {
+        Err(err) => match cached(&place, image) {
             Some(cached) => {
                 warn_cached(notifier, image, &err);
                 Ok(cached)
@@ -116,7 +134,7 @@ pub fn prefetch(
         policy: definition.pull_policy,
         platform,
     };
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let settings = Settings::load(paths)?;
     let place = Place {
         store: &store,
@@ -126,11 +144,19 @@ pub fn prefetch(
     };
     match pull_image(&place, image, &options, notifier) {
         Ok(_) => Ok(()),
-        Err(err) if pull::present(&store, image, options.platform.as_ref()).is_some() => {
-            warn_cached(notifier, image, &err);
-            Ok(())
+        Err(err) => {
+            let is_present = |name: &String| {
+                let found = pull::present(&store, name, options.platform.as_ref());
+                matches!(found, Ok(Some(_)))
+            };
+            match meanings(&place, image) {
+                Ok(names) if names.iter().any(is_present) => {
+                    warn_cached(notifier, image, &err);
+                    Ok(())
+                }
+                Ok(_) | Err(_) => Err(err),
+            }
         }
-        Err(err) => Err(err),
     }
 }
 
@@ -150,14 +176,17 @@ fn tell(notifier: Option<&Notifier>, text: &str) {
 }
 
 /// The image of an earlier pull, which a short name may have found on any registry of the list.
-fn cached(store: &Store, paths: &Paths, settings: &Settings, image: &str) -> Option<Image> {
-    if let Ok(found) = store.resolve(image) {
-        return Some(found);
-    }
-    let candidates = Client::new(paths, settings).ok()?.candidates(image).ok()?;
-    candidates
-        .iter()
-        .find_map(|candidate| store.resolve(&candidate.to_string()).ok())
+fn cached(place: &Place<'_>, image: &str) -> Option<Image> {
+    let names = meanings(place, image).ok()?;
+    names.iter().find_map(|name| place.store.resolve(name).ok())
+}
+
+/// The names by which the image can be in the store, the one that is meant first.
+fn meanings(place: &Place<'_>, image: &str) -> anyhow::Result<Vec<String>> {
+    let client = Client::with_limits(place.paths, place.settings, place.limits);
+    let candidates = client.candidates(image).unwrap_or_default();
+    let found = place.store.meanings(image, &candidates)?;
+    Ok(found.into_iter().map(|(name, _)| name).collect())
 }
 
 /// Where an image is pulled to, and how.
@@ -245,8 +274,9 @@ impl<'a> Progress<'a> {
         match event {
             Event::Found(reference) => self.note(&format!("Image '{image}' is {reference}")),
             Event::Warning(text) => self.note(&format!("Pulling image '{image}': {text}")),
-            Event::Waiting(holder) => {
-                let text = format!("pulling {image}: waiting for {holder}, which pulls the same");
+            Event::Waiting { holder, digest } => {
+                let text =
+                    format!("pulling {image}: waiting for {holder}, which downloads {digest}");
                 self.send(&text, PATIENCE);
             }
             Event::Plan { bytes, .. } => {
@@ -262,7 +292,12 @@ impl<'a> Progress<'a> {
                     self.send(&text, PATIENCE);
                 }
             }
-            Event::Elsewhere => self.extend(PATIENCE),
+            Event::Alive => {
+                if seen.told.is_none_or(|told| told.elapsed() >= INTERVAL) {
+                    seen.told = Some(Instant::now());
+                    self.extend(PATIENCE);
+                }
+            }
             Event::Flushing => {
                 let text = format!("pulling {image}: writing to the disk");
                 self.send(&text, FLUSH_PATIENCE);

@@ -17,8 +17,11 @@ use crate::image::Digest;
 use crate::image::mounts;
 use crate::image::pattern::Pattern;
 use crate::image::store::Store;
+use crate::image::users::InUse;
 use crate::name::ContainerName;
 use crate::paths::Paths;
+use crate::registry::Client;
+use crate::settings::Settings;
 use crate::state::{self, ImageRecord};
 use crate::sys;
 
@@ -56,6 +59,17 @@ impl std::fmt::Display for Reason {
 /// The images that must stay, by their manifests, with all reasons.
 pub type Needs = BTreeMap<Digest, BTreeSet<Reason>>;
 
+/// The image store, which knows what is in use: for whoever adds, removes or replaces.
+pub fn store(paths: &Paths) -> anyhow::Result<Store> {
+    Ok(Store::open(paths)?.with_users(users))
+}
+
+fn users(paths: &Paths) -> anyhow::Result<InUse> {
+    let told = |reasons: BTreeSet<Reason>| reasons.iter().map(Reason::to_string).collect();
+    let needs = in_use(paths)?.into_iter();
+    Ok(needs.map(|(image, why)| (image, told(why))).collect())
+}
+
 /// The images that cannot be removed at all: those of containers that run, and mounted ones.
 pub fn in_use(paths: &Paths) -> anyhow::Result<Needs> {
     let mut needs = Needs::new();
@@ -71,12 +85,16 @@ pub fn in_use(paths: &Paths) -> anyhow::Result<Needs> {
 }
 
 /// The images that prune and garbage collection leave alone.
-pub fn needs(paths: &Paths, store: &Store, pins: &[Pattern]) -> anyhow::Result<Needs> {
+pub fn needs(paths: &Paths, settings: &Settings, store: &Store) -> anyhow::Result<Needs> {
     let mut needs = in_use(paths)?;
+    let names = Names {
+        store,
+        client: Client::new(paths, settings)?,
+    };
     let mut containers = BTreeSet::new();
     for (name, gist) in definitions::gists(paths) {
         if let Gist::Image(reference) = gist {
-            add_named(&mut needs, store, &reference, Reason::Defined(name.clone()));
+            names.add(&mut needs, &reference, Reason::Defined(name.clone()))?;
         }
         containers.insert(name);
     }
@@ -84,14 +102,14 @@ pub fn needs(paths: &Paths, store: &Store, pins: &[Pattern]) -> anyhow::Result<N
         if let Ok(definition) = load::load(paths, &name)
             && let Root::Image(reference) = definition.root
         {
-            add_named(&mut needs, store, &reference, Reason::Defined(name.clone()));
+            names.add(&mut needs, &reference, Reason::Defined(name.clone()))?;
         }
         containers.insert(name);
     }
     let (images, _) = definition::image::names(paths);
     for name in images {
         if let Ok(image) = definition::image::load(paths, &name) {
-            add_named(&mut needs, store, &image.image, Reason::Prefetched(name));
+            names.add(&mut needs, &image.image, Reason::Prefetched(name))?;
         }
     }
     containers.extend(started(paths)?);
@@ -100,6 +118,7 @@ pub fn needs(paths: &Paths, store: &Store, pins: &[Pattern]) -> anyhow::Result<N
             add(&mut needs, Some(digest), Reason::Previous(name.clone()));
         }
     }
+    let pins = pins(settings);
     for record in store.records()? {
         let reference = record.reference.as_ref();
         let pin = pins
@@ -119,10 +138,31 @@ fn add(needs: &mut Needs, digest: Option<Digest>, reason: Reason) {
     }
 }
 
-fn add_named(needs: &mut Needs, store: &Store, reference: &str, reason: Reason) {
-    // Not in the store yet, then.
-    let found = store.find(reference).ok().map(|(_, digest)| digest);
-    add(needs, found, reason);
+/// The patterns of `[images] keep`.
+fn pins(settings: &Settings) -> Vec<Pattern> {
+    let patterns = settings.images.keep.iter().flatten();
+    patterns
+        .filter_map(|pattern| pattern.parse().ok())
+        .collect()
+}
+
+/// Finds images by what definitions call them.
+struct Names<'a> {
+    store: &'a Store,
+    client: Client,
+}
+
+impl Names<'_> {
+    /// All that the name can mean stay: which of them the next start takes depends on its policy
+    /// and on what registries answer then. None is in the store yet, perhaps.
+    fn add(&self, needs: &mut Needs, text: &str, reason: Reason) -> anyhow::Result<()> {
+        // A configuration that cannot be read finds nothing at the next start either.
+        let candidates = self.client.candidates(text).unwrap_or_default();
+        for (_, digest) in self.store.meanings(text, &candidates)? {
+            add(needs, Some(digest), reason.clone());
+        }
+        Ok(())
+    }
 }
 
 /// The containers that have a run-time directory.

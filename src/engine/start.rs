@@ -16,7 +16,7 @@
 //! [`exit::reclaim`] removes whatever the steps before it made. Without a service manager
 //! (`NOTIFY_SOCKET` unset) steps 8 to 10 are [`shell`]'s.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -29,8 +29,6 @@ use crate::engine::images::{self, Wanted};
 use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
 use crate::image::Image;
-use crate::image::store::Store;
-use crate::image::used;
 use crate::journal::event::Event;
 use crate::journal::log;
 use crate::name::{ContainerId, ContainerName};
@@ -91,6 +89,8 @@ pub(crate) struct Start<'a> {
     /// systemd's id of this run; none in a person's shell.
     pub(crate) invocation_id: Option<String>,
     pub(crate) image: ImageRecord,
+    /// None for a directory of the host.
+    pub(crate) source: Option<Image>,
     pub(crate) stopwatch: Stopwatch,
 }
 
@@ -207,7 +207,7 @@ fn prepare<'a>(
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<(Start<'a>, Bundle, Rootfs)> {
     let settings = Settings::load(&engine.paths)?;
-    let (layers, image) = resolve_image(engine, &definition, &settings, notifier)?;
+    let source = obtain_image(engine, &definition, &settings, notifier)?;
     stopwatch.lap("image");
     let (payload, cgroup_namespace) = enter_cgroup(&definition.name, notifier)?;
     let mut start = Start {
@@ -218,15 +218,17 @@ fn prepare<'a>(
         cgroup_namespace,
         // A terminal may run in a unit of its own, whose id is not the container's.
         invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
-        image: record_of(&definition, image.as_ref()),
+        image: record_of(&definition, source.as_ref()),
+        source,
         definition,
         settings,
         stopwatch,
     };
-    let rootfs = mount_rootfs(&start, &layers)?;
+    let rootfs = mount_rootfs(&start)?;
     start.stopwatch.lap("mount");
     // A directory of the host has no configuration.
-    let config = image.map(|image| image.config).unwrap_or_default();
+    let image = start.source.as_ref();
+    let config = image.map(|image| image.config.clone()).unwrap_or_default();
     // Volumes are filled at first use, which takes as long as they are large.
     let bundle = images::patiently(notifier, || bundle::prepare(&start, &rootfs, &config))?;
     start.stopwatch.lap("bundle");
@@ -262,24 +264,22 @@ fn note_stale_unit(engine: &Engine, definition: &Definition) {
     }
 }
 
-/// Step 2: the layers, lowest first, and the image.
-fn resolve_image(
+/// Step 2.
+fn obtain_image(
     engine: &Engine,
     definition: &Definition,
     settings: &Settings,
     notifier: Option<&Notifier>,
-) -> anyhow::Result<(Vec<PathBuf>, Option<Image>)> {
+) -> anyhow::Result<Option<Image>> {
     match &definition.root {
         RootSource::Image(reference) => {
             let wanted = Wanted {
                 image: reference,
                 policy: definition.pull_policy,
             };
-            let image = images::obtain(&engine.paths, settings, wanted, notifier)?;
-            used::mark_used(&Store::open(&engine.paths)?, &image);
-            Ok((image.layers.clone(), Some(image)))
+            images::obtain(&engine.paths, settings, wanted, notifier).map(Some)
         }
-        RootSource::Rootfs(_) => Ok((Vec::new(), None)),
+        RootSource::Rootfs(_) => Ok(None),
     }
 }
 
@@ -320,7 +320,7 @@ fn enter_cgroup(
 }
 
 /// Step 4.
-fn mount_rootfs(start: &Start<'_>, layers: &[PathBuf]) -> anyhow::Result<Rootfs> {
+fn mount_rootfs(start: &Start<'_>) -> anyhow::Result<Rootfs> {
     let definition = &start.definition;
     let paths = &start.engine.paths;
     let dir = paths.container_runtime(&definition.name);
@@ -328,7 +328,11 @@ fn mount_rootfs(start: &Start<'_>, layers: &[PathBuf]) -> anyhow::Result<Rootfs>
     sys::mount::unshare_mounts(&dir, isolation(definition))?;
     match &definition.root {
         RootSource::Rootfs(source) => overlay::bind(paths, &definition.name, source),
-        RootSource::Image(_) => overlay::mount(paths, &definition.name, layers, upper(definition)),
+        RootSource::Image(_) => {
+            let image = start.source.as_ref();
+            let layers = image.map_or(&[][..], |image| &image.layers);
+            overlay::mount(paths, &definition.name, layers, upper(definition))
+        }
     }
 }
 

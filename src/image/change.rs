@@ -14,10 +14,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, anyhow};
 
+use super::damage::sift;
 use super::lease::{Lease, unique};
 use super::manifest::Descriptor;
-use super::store::{Documents, Store, Writer};
+use super::store::{Documents, Store};
 use super::stream::{self, Streamed};
+use super::writer::Writer;
 use super::{Digest, Reference};
 use crate::storage::extract::Notes;
 use crate::storage::layer;
@@ -42,6 +44,8 @@ struct Staged {
     layers: BTreeSet<Digest>,
     /// Blobs, with their file.
     blobs: BTreeMap<Digest, PathBuf>,
+    /// Layers that take the place of what is there, although that looks whole.
+    replacing: BTreeSet<Digest>,
 }
 
 /// What a layer must be, as far as anything says so.
@@ -135,8 +139,10 @@ impl Change<'_> {
     }
 
     fn rely_on_blob(&self, digest: &Digest, size: u64) -> anyhow::Result<bool> {
-        let found = std::fs::symlink_metadata(self.store.blob_path(digest));
-        let whole = found.is_ok_and(|found| found.is_file() && found.len() == size);
+        let path = self.store.blob_path(digest);
+        let found = std::fs::symlink_metadata(&path)
+            .with_context(|| format!("looking at '{}'", path.display()));
+        let whole = sift(found)?.is_some_and(|found| found.is_file() && found.len() == size);
         if whole {
             self.lease.register(digest)?;
         }
@@ -144,7 +150,7 @@ impl Change<'_> {
     }
 
     fn rely_on_tree(&self, diff_id: &Digest) -> anyhow::Result<bool> {
-        let whole = layer::load(self.store.layers_dir(), diff_id).is_ok();
+        let whole = sift(layer::load(self.store.layers_dir(), diff_id))?.is_some();
         if whole {
             self.lease.register(diff_id)?;
         }
@@ -220,21 +226,10 @@ impl Change<'_> {
         })
     }
 
-    /// Takes a damaged layer away, so that one that is added takes its place. Absent is success.
-    /// The caller knows that nothing runs on it.
-    pub(super) fn discard_layer(&self, diff_id: &Digest) -> anyhow::Result<()> {
-        let _moment = self.store.moment()?;
-        let layers = Dir::open(self.store.layers_dir())?;
-        let name = diff_id.hex();
-        if layers.entry(name.as_ref())?.is_some() {
-            let aside = format!("discarded-{}", unique());
-            layers.rename(
-                name.as_ref(),
-                &Dir::open(&self.lease.layers)?,
-                aside.as_ref(),
-            )?;
-        }
-        Ok(())
+    /// Has the layer that is added take the place of the one that is there, which was found to be
+    /// damaged although it looks whole.
+    pub(super) fn replace_layer(&self, diff_id: &Digest) {
+        self.staged().replacing.insert(*diff_id);
     }
 
     /// Flushes what was added and renames it to where it belongs. No image leads there yet, but
@@ -252,9 +247,15 @@ impl Change<'_> {
             self.lease.register(digest)?;
         }
         let layers = Dir::open(self.store.layers_dir())?;
-        for diff_id in &staged.layers {
-            publish_layer(self.store.layers_dir(), &layers, &staged_layers, diff_id)
-                .with_context(|| format!("renaming layer '{diff_id}'"))?;
+        while let Some(diff_id) = staged.layers.pop_first() {
+            let looks = match staged.replacing.remove(&diff_id) {
+                true => Looks::Deceive,
+                false => Looks::Count,
+            };
+            let placed = self.place_layer(&layers, &staged_layers, (&diff_id, looks));
+            // One that was not needed or not let in.
+            remove_staged(&self.lease.layers.join(diff_id.hex()));
+            placed.with_context(|| format!("putting layer '{diff_id}' in its place"))?;
         }
         for (digest, path) in &staged.blobs {
             let target = self.store.blob_path(digest);
@@ -306,6 +307,40 @@ impl Change<'_> {
         Ok(writer)
     }
 
+    /// Renames a layer to its name. Whoever loses a race for it drops his own. What is there and
+    /// damaged is exchanged with it, so that at every instant the name leads to a directory that a
+    /// start can mount; nothing that is in use is.
+    fn place_layer(
+        &self,
+        layers: &Dir,
+        staged: &Dir,
+        (diff_id, looks): (&Digest, Looks),
+    ) -> anyhow::Result<()> {
+        let name = diff_id.hex();
+        let is_whole = || -> anyhow::Result<bool> {
+            Ok(sift(layer::load(self.store.layers_dir(), diff_id))?.is_some())
+        };
+        if looks == Looks::Count && is_whole()? {
+            return Ok(());
+        }
+        if layers.entry(name.as_ref())?.is_none() {
+            return match staged.rename(name.as_ref(), layers, name.as_ref()) {
+                Err(_) if is_whole()? => Ok(()),
+                other => Ok(other?),
+            };
+        }
+        let _names = self.store.lock_names()?;
+        // Somebody else may have replaced it while we waited.
+        if looks == Looks::Count && is_whole()? {
+            return Ok(());
+        }
+        self.store.require_unused(diff_id)?;
+        staged.exchange(name.as_ref(), layers, name.as_ref())?;
+        // Only now does it hold the damaged one, which goes with the staging directory.
+        let aside = format!("replaced-{}", unique());
+        Ok(staged.rename(name.as_ref(), staged, aside.as_ref())?)
+    }
+
     fn staged(&self) -> MutexGuard<'_, Staged> {
         // What another thread left half done has no entry here yet.
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
@@ -316,20 +351,13 @@ impl Change<'_> {
     }
 }
 
-/// Whoever loses a race for a layer drops his own; what is there and damaged is moved aside.
-fn publish_layer(path: &Path, layers: &Dir, staged: &Dir, diff_id: &Digest) -> anyhow::Result<()> {
-    if layer::load(path, diff_id).is_ok() {
-        return Ok(());
-    }
-    let name = diff_id.hex();
-    if layers.entry(name.as_ref())?.is_some() {
-        let aside = format!("damaged-{name}");
-        layers.rename(name.as_ref(), staged, aside.as_ref())?;
-    }
-    match staged.rename(name.as_ref(), layers, name.as_ref()) {
-        Err(_) if layer::load(path, diff_id).is_ok() => Ok(()),
-        other => Ok(other?),
-    }
+/// What it means that the layer that is there looks whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    /// It is: content is not read.
+    Count,
+    /// Its content was read and is damaged.
+    Deceive,
 }
 
 fn new_file(path: &Path) -> anyhow::Result<File> {

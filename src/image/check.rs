@@ -11,6 +11,7 @@ use std::io;
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
+use super::damage::is_damage;
 use super::store::{Documents, Record, Store, file_name};
 use super::{Digest, Reference};
 use crate::digest::Hashing;
@@ -39,6 +40,9 @@ pub struct Finding {
     pub subject: String,
     /// What is wrong.
     pub problem: String,
+    /// Whether that is what is stored; else the machine could not read it.
+    #[serde(skip)]
+    pub is_damage: bool,
     /// The images that need it.
     pub images: Vec<String>,
 }
@@ -88,7 +92,7 @@ pub fn check(store: &Store, report: &mut dyn FnMut(&str)) -> anyhow::Result<Repo
         report(&format!("blob {}", digest.short()));
         if let Err(err) = check_blob(store, &digest) {
             let images = needed.blobs.get(&digest);
-            result.add(Place::Blob(digest), format!("{err:#}"), images);
+            result.add(Place::Blob(digest), err, images);
         }
     }
     let mut layers = stored(store.layers_dir())?;
@@ -96,7 +100,10 @@ pub fn check(store: &Store, report: &mut dyn FnMut(&str)) -> anyhow::Result<Repo
     for diff_id in layers {
         result.layers += 1;
         report(&format!("layer {}", diff_id.short()));
-        for problem in layer::check(store.layers_dir(), &diff_id) {
+        let mut problems = Vec::new();
+        let read = layer::check(store.layers_dir(), &diff_id, &mut problems);
+        let problems = problems.into_iter().map(anyhow::Error::msg);
+        for problem in problems.chain(read.err()) {
             let images = needed.layers.get(&diff_id);
             result.add(Place::Layer(diff_id), problem, images);
         }
@@ -105,11 +112,12 @@ pub fn check(store: &Store, report: &mut dyn FnMut(&str)) -> anyhow::Result<Repo
 }
 
 impl Report {
-    fn add(&mut self, place: Place, problem: String, images: Option<&BTreeSet<String>>) {
+    fn add(&mut self, place: Place, err: anyhow::Error, images: Option<&BTreeSet<String>>) {
         self.findings.push(Finding {
             subject: place.to_string(),
             place,
-            problem,
+            is_damage: is_damage(&err),
+            problem: format!("{err:#}"),
             images: images.into_iter().flatten().cloned().collect(),
         });
     }
@@ -140,7 +148,7 @@ fn check_reference(store: &Store, name: &str, needed: &mut Needed, result: &mut 
         }
         Err(err) => {
             let place = Place::Reference(name.to_owned());
-            result.add(place, format!("{err:#}"), None);
+            result.add(place, err, None);
         }
     }
 }
@@ -162,10 +170,14 @@ impl Place {
         let result = match self {
             Self::Reference(name) => read_reference(store, name).map(drop),
             Self::Blob(digest) => check_blob(store, digest),
-            Self::Layer(diff_id) => match layer::check(store.layers_dir(), diff_id).as_slice() {
-                [] => Ok(()),
-                [first, ..] => Err(anyhow::anyhow!("{first}")),
-            },
+            Self::Layer(diff_id) => {
+                let mut problems = Vec::new();
+                let read = layer::check(store.layers_dir(), diff_id, &mut problems);
+                match problems.into_iter().next() {
+                    Some(first) => Err(anyhow::Error::msg(first)),
+                    None => read,
+                }
+            }
         };
         result.err().map(|err| format!("{err:#}"))
     }
@@ -186,7 +198,8 @@ fn check_blob(store: &Store, digest: &Digest) -> anyhow::Result<()> {
     let metadata = std::fs::symlink_metadata(&path)
         .with_context(|| format!("reading '{}'", path.display()))?;
     ensure!(metadata.is_file(), "it is not a regular file");
-    let mut reader = Hashing::new(File::open(&path)?);
+    let file = File::open(&path).with_context(|| format!("reading '{}'", path.display()))?;
+    let mut reader = Hashing::new(file);
     io::copy(&mut reader, &mut io::sink())
         .with_context(|| format!("reading '{}'", path.display()))?;
     let (found, _, _) = reader.finish();

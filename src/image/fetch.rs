@@ -14,9 +14,11 @@ use std::thread;
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::change::{AddedLayer, Change, Expected};
+use super::damage::sift;
 use super::flight::{self, Part};
 use super::manifest::{self, Descriptor};
 use super::pull::{Event, Report};
+use super::size::total;
 use super::{Digest, Reference};
 use crate::registry::Client;
 use crate::storage::extract;
@@ -67,7 +69,7 @@ impl<'a> Fetch<'a> {
         (self.report)(Event::Plan {
             layers: missing.len(),
             present: all - missing.len(),
-            bytes: missing.iter().map(|(layer, _)| layer.size).sum(),
+            bytes: total(missing.iter().map(|(layer, _)| layer.size)),
         });
         self.check_space(&missing)?;
         while !missing.is_empty() {
@@ -221,11 +223,13 @@ impl<'a> Fetch<'a> {
         if !self.change.has_blob(&descriptor.digest, descriptor.size)? {
             return Ok(None);
         }
-        let stored = File::open(self.change.store().blob_path(&descriptor.digest));
-        let Ok(stored) = stored else {
-            return Ok(None);
-        };
-        Ok(self.change.add_layer(stored, expected, &|_| {}).ok())
+        let path = self.change.store().blob_path(&descriptor.digest);
+        // Nothing of it is downloaded.
+        let alive = |_| (self.report)(Event::Alive);
+        let added = File::open(&path)
+            .with_context(|| format!("opening '{}'", path.display()))
+            .and_then(|stored| self.change.add_layer(stored, expected, &alive));
+        sift(added)
     }
 }
 

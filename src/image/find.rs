@@ -2,12 +2,31 @@
 //! What people call an image, where it matters whether they gave a name or an id.
 //!
 //! A name goes with what is saved or pushed; an id stands for the image alone, whatever names it
-//! has. Looking up is the store's part.
+//! has. And what a short name can mean besides: looking up one name is the store's part.
 
+use super::damage::sift;
 use super::store::Store;
 use super::{Digest, Reference};
 
 impl Store {
+    /// What `text` can mean of what is in the store, in the order in which a start takes it: the
+    /// name as it is, then the names that a short one has on registries, its `candidates`. Each
+    /// with the manifest that it leads to.
+    pub fn meanings(
+        &self,
+        text: &str,
+        candidates: &[Reference],
+    ) -> anyhow::Result<Vec<(String, Digest)>> {
+        let candidates = candidates.iter().map(Reference::to_string);
+        let mut meanings = Vec::new();
+        for name in std::iter::once(text.to_owned()).chain(candidates) {
+            if let Some((_, digest)) = sift(self.find(&name))? {
+                meanings.push((name, digest));
+            }
+        }
+        Ok(meanings)
+    }
+
     /// As [`Store::find`], but a name only when it was `text` that named it: an id means an image
     /// and none of its names.
     pub fn find_named(&self, text: &str) -> anyhow::Result<(Option<Reference>, Digest)> {

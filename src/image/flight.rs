@@ -11,9 +11,9 @@
 use std::fs::{File, TryLockError};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 
 use super::pull::{Event, Report};
 use super::store::Store;
@@ -24,6 +24,10 @@ use crate::sys::fs::Lock;
 
 /// How often a waiting pull looks whether the other one gets on.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long a waiting pull bears that nobody stages anything. The client gives up a connection that
+/// stalls much sooner; what takes this long is flushing a large image to a slow disk.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// The right to bring one blob; ends when dropped.
 #[derive(Debug)]
@@ -60,56 +64,140 @@ pub(super) fn try_begin(
     Ok(sys::fs::try_lock(&path)?.map(Flight))
 }
 
-/// Waits until nobody brings the blob; tells `report` who does, and from time to time that he gets
-/// on. Whether it is there then is to be looked up.
+/// Waits until nobody brings the blob; tells `report` who does, and that this one lives. Whether it
+/// is there then is to be looked up.
+///
+/// # Errors
+///
+/// For [`PATIENCE`] nobody has staged anything: who brings it is stopped or hangs. That others get
+/// on counts too, because who brings it may wait for them.
 pub(super) fn wait(
     store: &Store,
     part: Part,
     digest: &Digest,
     report: Report<'_>,
 ) -> anyhow::Result<()> {
+    wait_for(store, (part, digest), report, PATIENCE)
+        .with_context(|| format!("waiting for the download of blob '{digest}'"))
+}
+
+/// What the thread that waits for a lock tells.
+enum Told {
+    Holder(String),
+    Free(sys::Result<()>),
+}
+
+fn wait_for(
+    store: &Store,
+    (part, digest): (Part, &Digest),
+    report: Report<'_>,
+    patience: Duration,
+) -> anyhow::Result<()> {
     let path = store.flights_dir().join(part.lock_name(digest));
-    let (done, ended) = channel::<()>();
-    thread::scope(|scope| {
-        let waiter = thread::Builder::new()
-            .name("wait".to_owned())
-            .spawn_scoped(scope, move || {
-                let _done = done;
-                let waiting = |holder: &str| report(Event::Waiting(holder.to_owned()));
-                sys::fs::lock(&path, waiting).map(drop)
-            })
-            .context("starting a thread")?;
-        let mut before = lease::staged_bytes(store);
-        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            let now = lease::staged_bytes(store);
-            if now != before {
-                before = now;
-                report(Event::Elsewhere);
+    let (tell, told) = channel();
+    // On its own: a wait for a lock ends with the lock or the process. When it is given up, the
+    // thread takes the lock for an instant some day, which does no harm.
+    thread::Builder::new()
+        .name("wait".to_owned())
+        .spawn(move || {
+            let waiting = |holder: &str| drop(tell.send(Told::Holder(holder.to_owned())));
+            let locked = sys::fs::lock(&path, waiting).map(drop);
+            tell.send(Told::Free(locked)).ok();
+        })
+        .context("starting a thread")?;
+    let mut who = String::new();
+    let (mut before, mut since) = (lease::staged_bytes(store), Instant::now());
+    loop {
+        match told.recv_timeout(TICK.min(patience)) {
+            Ok(Told::Free(locked)) => return Ok(locked?),
+            Ok(Told::Holder(holder)) => {
+                who.clone_from(&holder);
+                let digest = *digest;
+                report(Event::Waiting { holder, digest });
             }
+            Err(RecvTimeoutError::Timeout) => {
+                let now = lease::staged_bytes(store);
+                if now != before {
+                    (before, since) = (now, Instant::now());
+                }
+                ensure!(
+                    since.elapsed() < patience,
+                    "{} has it and has not got on for {} minutes; end that process, then try again",
+                    who.escape_debug(),
+                    patience.as_secs() / 60
+                );
+                report(Event::Alive);
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!("the waiting thread stopped"),
         }
-        let locked = waiter.join().unwrap_or_else(|_| {
-            let err = std::io::Error::other("the waiting thread stopped");
-            Err(sys::Error::new("flock()", err))
-        });
-        locked.with_context(|| format!("waiting for who downloads blob '{digest}'"))
-    })
+    }
 }
 
 /// Removes the files of flights that nobody has. The caller holds the store's lock alone.
 pub(super) fn sweep(store: &Store) -> anyhow::Result<()> {
-    let path = store.flights_dir();
-    for name in sys::fs::list_dir(&path)? {
-        let file = match File::open(path.join(&name)) {
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => continue,
-            other => other.with_context(|| format!("opening '{}'", path.display()))?,
-        };
-        match file.try_lock() {
-            Ok(()) => Dir::open(&path)?.remove_tree(&name)?,
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(err)) => {
-                return Err(err).with_context(|| format!("locking '{}'", path.display()));
+    let dir = store.flights_dir();
+    for name in sys::fs::list_dir(&dir)? {
+        let path = dir.join(&name);
+        let sweep = || -> anyhow::Result<()> {
+            match File::open(&path)?.try_lock() {
+                Ok(()) => Ok(Dir::open(&dir)?.remove_tree(&name)?),
+                Err(TryLockError::WouldBlock) => Ok(()),
+                Err(TryLockError::Error(err)) => Err(err.into()),
             }
+        };
+        if let Err(err) = sweep() {
+            tracing::warn!("cannot remove '{}', skipping: {err:#}", path.display());
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Paths;
+
+    const PATIENCE: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn k7_a_wait_for_one_who_is_stopped_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&Paths::system(dir.path())).unwrap();
+        let change = store.change().unwrap();
+        let digest = Digest::of(b"blob");
+        let wanted = (Part::Layer, &digest);
+        let flight = try_begin(&store, Part::Layer, &digest).unwrap().unwrap();
+        let waiting = std::sync::Mutex::new(Vec::new());
+        let report = |event| waiting.lock().unwrap().push(event);
+        let err = format!(
+            "{:#}",
+            wait_for(&store, wanted, &report, PATIENCE).unwrap_err()
+        );
+        let holder = format!("process {} (", std::process::id());
+        assert!(err.starts_with(&holder), "{err}");
+        assert!(err.contains("has not got on"), "{err}");
+        let first = waiting.lock().unwrap().remove(0);
+        assert!(
+            matches!(&first, Event::Waiting { holder: told, digest: blob }
+                if told.starts_with(&holder) && *blob == digest),
+            "{first:?}"
+        );
+        // One who gets on is waited for, however long it takes.
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while begin.elapsed() < PATIENCE * 4 {
+                    let bytes = begin.elapsed().as_nanos().to_string();
+                    change.add_document(bytes.as_bytes()).unwrap();
+                    thread::yield_now();
+                }
+                drop(flight);
+            });
+            wait_for(&store, wanted, &report, PATIENCE).unwrap();
+        });
+        assert!(begin.elapsed() >= PATIENCE * 4);
+        assert!(waiting.lock().unwrap().contains(&Event::Alive));
+        // With nobody there it is no wait.
+        wait_for(&store, wanted, &report, PATIENCE).unwrap();
+    }
 }

@@ -105,7 +105,8 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// The names of the staging directories whose changes are alive.
+/// The names of the staging directories whose changes are alive, or may be: a lease that cannot be
+/// tried tells nothing.
 pub(super) fn live(images: &Path) -> anyhow::Result<BTreeSet<String>> {
     let mut live = BTreeSet::new();
     for name in sys::fs::list_dir(images)? {
@@ -120,7 +121,9 @@ pub(super) fn live(images: &Path) -> anyhow::Result<BTreeSet<String>> {
             Ok(lease) => lease,
             Err(err) if is_absent(&err) => continue,
             Err(err) => {
-                return Err(err).with_context(|| format!("opening '{}'", path.display()));
+                tracing::warn!("cannot open '{}', ignoring: {err}", path.display());
+                live.insert(name.to_owned());
+                continue;
             }
         };
         match lease.try_lock() {
@@ -129,7 +132,8 @@ pub(super) fn live(images: &Path) -> anyhow::Result<BTreeSet<String>> {
                 live.insert(name.to_owned());
             }
             Err(TryLockError::Error(err)) => {
-                return Err(err).with_context(|| format!("locking '{}'", path.display()));
+                tracing::warn!("cannot lock '{}', ignoring: {err}", path.display());
+                live.insert(name.to_owned());
             }
         }
     }
@@ -153,8 +157,8 @@ pub(super) fn uses(images: &Path, name: &str) -> anyhow::Result<BTreeSet<String>
         .collect())
 }
 
-/// The bytes of blobs that all changes have staged, to see that somebody gets on; 0 for what
-/// cannot be read.
+/// The bytes of blobs and of layers' facts that all changes have staged, to see that somebody gets
+/// on; 0 for what cannot be read.
 pub(super) fn staged_bytes(store: &Store) -> u64 {
     let staging = sys::fs::list_dir(store.images_dir()).unwrap_or_default();
     let staging = staging.iter().filter_map(|name| name.to_str());
@@ -163,6 +167,11 @@ pub(super) fn staged_bytes(store: &Store) -> u64 {
         let dir = store.images_dir().join(name);
         for blob in sys::fs::list_dir(&dir).unwrap_or_default() {
             let found = std::fs::symlink_metadata(dir.join(blob));
+            bytes = bytes.wrapping_add(found.map_or(0, |found| found.len()));
+        }
+        let dir = store.layers_dir().join(name);
+        for layer in sys::fs::list_dir(&dir).unwrap_or_default() {
+            let found = std::fs::symlink_metadata(dir.join(layer).join("facts"));
             bytes = bytes.wrapping_add(found.map_or(0, |found| found.len()));
         }
     }

@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::change::Change;
 use super::config::{self, ConfigFile};
+use super::damage::sift;
 use super::fetch;
 use super::flight::{self, Flight, Part};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Platform};
 use super::platform::{self, Found};
-use super::store::Store;
+use super::store::{Documents, Store};
 use super::{Digest, Reference};
 use crate::definition::PullPolicy;
 use crate::registry::{self, Client};
@@ -33,10 +34,15 @@ pub struct Options {
 pub enum Event {
     /// A short name was found on this registry.
     Found(Reference),
-    /// Somebody else, who is told, downloads the same; this pull waits for that.
-    Waiting(String),
-    /// What is waited for gets on.
-    Elsewhere,
+    /// Somebody else downloads the same; this pull waits for that.
+    Waiting {
+        /// Who: a process and its command.
+        holder: String,
+        /// The blob's digest.
+        digest: Digest,
+    },
+    /// Work goes on that downloads nothing, perhaps somebody else's.
+    Alive,
     /// So many layers, of so many bytes in all, will be downloaded; the others are there.
     Plan {
         /// To be downloaded.
@@ -105,19 +111,40 @@ pub fn room_for(compressed: u64) -> u64 {
 }
 
 /// The image `text` if it is in the store, whole, and for the platform, if one is asked for.
-pub fn present(store: &Store, text: &str, platform: Option<&Platform>) -> Option<Pulled> {
-    let (reference, digest) = store.find(text).ok()?;
-    let reference = reference.or_else(|| text.parse().ok())?;
-    let documents = store.documents(&digest).ok()?;
-    store.require_whole(&documents).ok()?;
-    let fits = platform.is_none_or(|asked| asked.runs(&documents.config.platform()));
-    fits.then_some(Pulled {
-        reference,
-        digest,
-        id: documents.manifest.config.digest,
-        outcome: Outcome::Present,
-        downloaded: 0,
-    })
+///
+/// # Errors
+///
+/// The machine cannot read it, which tells nothing.
+pub fn present(
+    store: &Store,
+    text: &str,
+    platform: Option<&Platform>,
+) -> anyhow::Result<Option<Pulled>> {
+    let found = || -> anyhow::Result<Pulled> {
+        let (reference, digest) = store.find(text)?;
+        let reference = reference.map_or_else(|| text.parse(), Ok)?;
+        let documents = whole(store, &digest)?;
+        let found = documents.config.platform();
+        ensure!(
+            platform.is_none_or(|asked| asked.runs(&found)),
+            "it is for {found}"
+        );
+        Ok(Pulled {
+            reference,
+            digest,
+            id: documents.manifest.config.digest,
+            outcome: Outcome::Present,
+            downloaded: 0,
+        })
+    };
+    sift(found())
+}
+
+/// The documents of an image of which nothing is missing.
+fn whole(store: &Store, digest: &Digest) -> anyhow::Result<Documents> {
+    let documents = store.documents(digest)?;
+    store.require_whole(&documents)?;
+    Ok(documents)
 }
 
 /// Brings the image `text` into the store, as far as the policy asks for it.
@@ -140,9 +167,8 @@ pub fn pull(
         PullPolicy::Missing | PullPolicy::Never => false,
     };
     if !asks {
-        let names = candidates.iter().map(Reference::to_string);
-        for name in std::iter::once(text.to_owned()).chain(names) {
-            if let Some(image) = present(store, &name, platform) {
+        for (name, _) in store.meanings(text, &candidates)? {
+            if let Some(image) = present(store, &name, platform)? {
                 return Ok(image);
             }
         }
@@ -246,7 +272,7 @@ impl Pull<'_> {
             return Ok(None);
         }
         let name = self.reference.to_string();
-        let Some(image) = present(self.store, &name, self.options.platform.as_ref()) else {
+        let Some(image) = present(self.store, &name, self.options.platform.as_ref())? else {
             return Ok(None);
         };
         let remote = self.client.digest(self.reference)?;
@@ -322,17 +348,12 @@ impl Pull<'_> {
         digest: &Digest,
         index: Option<&Digest>,
     ) -> anyhow::Result<Option<Pulled>> {
-        let whole = || -> anyhow::Result<_> {
-            let documents = self.store.documents(digest)?;
-            self.store.require_whole(&documents)?;
-            Ok(documents)
-        };
-        if whole().is_err() {
+        if sift(whole(self.store, digest))?.is_none() {
             return Ok(None);
         }
         let change = self.store.change()?;
         // Again, now that it cannot be removed any more.
-        let Ok(documents) = change.use_image(digest) else {
+        let Some(documents) = sift(change.use_image(digest))? else {
             return Ok(None);
         };
         self.check_platform(&documents.config)?;
@@ -413,6 +434,6 @@ fn stored_config(
         return Ok(None);
     }
     // A damaged one is brought again.
-    let bytes = change.store().read_blob(&descriptor.digest).ok();
+    let bytes = sift(change.store().read_blob(&descriptor.digest))?;
     bytes.map(|bytes| config::parse(&bytes)).transpose()
 }

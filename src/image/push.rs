@@ -12,6 +12,7 @@ use std::thread;
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::manifest;
+use super::size::total;
 use super::store::Store;
 use super::{Digest, Reference};
 use crate::registry::{Client, Pushed};
@@ -71,7 +72,7 @@ pub fn push(
     note_places(store, client, digest, target, &blobs)?;
     report(Event::Total {
         blobs: blobs.len(),
-        bytes: blobs.iter().map(|(_, size)| size).sum(),
+        bytes: total(blobs.iter().map(|(_, size)| *size)),
     });
     let sent = send(store, client, target, &blobs, report).with_context(pushing)?;
     client

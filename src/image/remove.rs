@@ -5,16 +5,13 @@
 //! all of it works on a full disk (hostile-inputs S1). A reference whose file cannot be read goes
 //! by its name (K8).
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
-
 use super::size::{Sizes, Stored};
-use super::store::{Record, Store, Writer, file_name};
+use super::store::{Record, Store, file_name};
 use super::used::last_used;
+use super::writer::Writer;
 use super::{Digest, Reference};
-use crate::sys;
 
 /// An image with all its names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,26 +59,17 @@ pub struct Removed {
 }
 
 /// Removes images with all their names and what nothing needs any more; what killed writers left
-/// goes too. `in_use` is asked again for each image, right before it goes.
-pub fn remove_all(
-    store: &Store,
-    images: Vec<Named>,
-    in_use: &dyn Fn() -> anyhow::Result<BTreeSet<Digest>>,
-) -> anyhow::Result<Removed> {
+/// goes too. Those in use by now stay.
+pub fn remove_all(store: &Store, images: Vec<Named>) -> anyhow::Result<Removed> {
     let before = Stored::load(store)?;
     let writer = store.write()?;
     let mut removed = Removed::default();
     for image in images {
-        let in_use = in_use()?;
-        let since = oldest_first(store)?
-            .into_iter()
-            .find(|now| now.digest == image.digest);
-        // Started, named or removed since it was chosen.
-        if since.as_ref() != Some(&image) || in_use.contains(&image.digest) {
-            continue;
+        // Else it was started, named or removed since it was chosen.
+        let as_chosen = || Ok(oldest_first(store)?.contains(&image));
+        if writer.remove_unless(&image.digest, as_chosen)? {
+            removed.images.push(image);
         }
-        writer.remove(&image.digest.to_string(), &in_use)?;
-        removed.images.push(image);
     }
     writer.collect()?;
     removed.freed = before.freed(&Stored::load(store)?);
@@ -96,24 +84,13 @@ pub fn would_free(store: &Store, images: &[Named]) -> anyhow::Result<u64> {
 
 /// Removes what `text` names, as [`Writer::remove`] does; a reference whose file is damaged goes
 /// by its name. Returns the names that are gone.
-pub fn remove(
-    writer: &Writer<'_>,
-    text: &str,
-    in_use: &BTreeSet<Digest>,
-) -> anyhow::Result<Vec<String>> {
+pub fn remove(writer: &Writer<'_>, text: &str) -> anyhow::Result<Vec<String>> {
     let store = writer.store();
     if let Some(name) = damaged(store, text)? {
-        // Nothing tells which image it was, and a container may run it.
-        for digest in in_use {
-            writer
-                .keep(digest)
-                .context("keeping the image of a running container")?;
-        }
-        sys::fs::remove_file(&store.references_dir().join(&name))?;
-        sys::fs::sync_dir(&store.references_dir())?;
+        writer.remove_damaged(&name)?;
         return Ok(vec![shown(&name)]);
     }
-    let removed = writer.remove(text, in_use)?;
+    let removed = writer.remove(text)?;
     Ok(removed.iter().map(name_of).collect())
 }
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use super::change::{Change, Expected};
 use super::check::{Finding, Place, Report};
 use super::config;
+use super::damage::sift;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
 use super::store::{Record, Store, file_name};
 use super::{Digest, Reference};
@@ -30,23 +31,29 @@ pub struct Outcome {
     pub left: Option<String>,
 }
 
-/// Repairs what is in `report`. Layers of the images `in_use`, by their manifests, are not touched,
-/// because containers run on them. `tell` gets a line for each step.
+/// Repairs what is in `report`. Layers of images that are in use are not touched, because their
+/// files would change under containers. `tell` gets a line for each step.
 pub fn repair(
     store: &Store,
     client: &Client,
     report: &Report,
-    in_use: &BTreeSet<Digest>,
     tell: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Vec<Outcome>> {
-    let places: BTreeSet<Place> = report.findings.iter().map(|f| f.place.clone()).collect();
+    let (damaged, unreadable): (Vec<_>, Vec<_>) = report.findings.iter().partition(|f| f.is_damage);
+    let unreadable = unreadable.iter().map(|finding| {
+        let why = format!(
+            "the machine cannot read it, which says nothing of its content ({}); repair again when \
+             that is over, or if the disk is broken, remove and load the image again",
+            finding.problem
+        );
+        (finding.place.clone(), why)
+    });
     let mut work = Work {
         store,
         client,
         change: store.change()?,
-        busy: layers_of(store, in_use),
-        places,
-        troubles: BTreeMap::new(),
+        places: damaged.iter().map(|f| f.place.clone()).collect(),
+        troubles: unreadable.collect(),
         tell,
     };
     work.references();
@@ -86,20 +93,10 @@ fn left_of(store: &Store, finding: &Finding, troubles: &BTreeMap<Place, String>)
     (!gone).then(|| troubles.get(&finding.place).cloned().unwrap_or(problem))
 }
 
-/// The layers of images whose documents can be read.
-fn layers_of(store: &Store, images: &BTreeSet<Digest>) -> BTreeSet<Digest> {
-    let documents = images
-        .iter()
-        .filter_map(|image| store.documents(image).ok());
-    documents.flat_map(|found| found.config.diff_ids).collect()
-}
-
 struct Work<'a> {
     store: &'a Store,
     client: &'a Client,
     change: Change<'a>,
-    /// Layers that containers run on.
-    busy: BTreeSet<Digest>,
     /// What was found.
     places: BTreeSet<Place>,
     /// Why something could not be repaired.
@@ -139,9 +136,12 @@ impl Work<'_> {
             .context("nothing tells which image it was; remove it and load the image again")?;
         (self.tell)(&format!("asking for {reference}"));
         let fetched = self.client.manifest(&reference)?;
-        let offered = match manifest::parse(&fetched.bytes)? {
-            Document::Manifest(_) => vec![fetched.digest],
-            Document::Index(entries) => entries.iter().map(|entry| entry.digest).collect(),
+        let (offered, index) = match manifest::parse(&fetched.bytes)? {
+            Document::Manifest(_) => (vec![fetched.digest], None),
+            Document::Index(entries) => {
+                let entries = entries.iter().map(|entry| entry.digest);
+                (entries.collect(), Some(fetched.digest))
+            }
         };
         let stored = |digest: &&Digest| self.store.read_blob(digest).is_ok();
         let digest = *offered.iter().find(stored).context(
@@ -151,11 +151,11 @@ impl Work<'_> {
         // No reference leads to it at this moment, so it has to be kept from being swept.
         self.change.use_image(&digest)?;
         let before = self.store.load_record(name).ok().flatten();
-        self.change.commit(&[reference], &digest)?;
+        self.change
+            .commit_pulled(&reference, &digest, index.as_ref())?;
         // Where a damaged digest led to is no image that lost its name.
         if let Some(before) = before.filter(|before| before.digest != digest) {
-            let unnamed = file_name(None, Some(&before.digest));
-            crate::sys::fs::remove_file(&self.store.references_dir().join(unnamed))?;
+            self.store.moment()?.forget_unnamed(&before.digest)?;
         }
         Ok(())
     }
@@ -194,9 +194,9 @@ impl Work<'_> {
 
     /// Sees to it that manifest and config are there.
     fn documents(&mut self, record: &Record) -> anyhow::Result<()> {
-        let bytes = match self.store.read_blob(&record.digest) {
-            Ok(bytes) => bytes,
-            Err(_) => {
+        let bytes = match sift(self.store.read_blob(&record.digest))? {
+            Some(bytes) => bytes,
+            None => {
                 let bytes = self.fetch(record, &|client, name| {
                     let exact: Reference = format!(
                         "{}/{}@{}",
@@ -215,7 +215,7 @@ impl Work<'_> {
             bail!("the reference leads to an index, not to an image");
         };
         let wanted = &manifest.config;
-        if self.store.read_blob(&wanted.digest).is_err() {
+        if sift(self.store.read_blob(&wanted.digest))?.is_none() {
             ensure!(
                 wanted.size <= DOCUMENT_BYTES_MAX,
                 "its config has {} bytes; at most {DOCUMENT_BYTES_MAX} are accepted",
@@ -255,10 +255,10 @@ impl Work<'_> {
         if !blob_is_bad && !tree_is_bad {
             return Ok(());
         }
-        ensure!(
-            !tree_is_bad || !self.busy.contains(diff_id),
-            "a container runs on it; stop the container and repair again"
-        );
+        if tree_is_bad {
+            // It is asked again when its time has come; this saves the work.
+            self.store.require_unused(diff_id)?;
+        }
         let expected = Expected {
             descriptor: Some(descriptor.clone()),
             diff_id: Some(*diff_id),
@@ -277,7 +277,7 @@ impl Work<'_> {
             self.change.add_layer(blob, &expected, &|_| {})?;
         }
         if tree_is_bad {
-            self.change.discard_layer(diff_id)?;
+            self.change.replace_layer(diff_id);
         }
         self.change.publish()?;
         // Other images with the layer find it whole.

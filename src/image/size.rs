@@ -69,14 +69,16 @@ impl Sizes {
     pub fn of(&self, digest: &Digest) -> Size {
         let mut size = Size::default();
         for (part, bytes) in self.images.get(digest).into_iter().flatten() {
-            match part {
-                Part::Tree(_) => size.bytes += bytes,
-                Part::Blob(_) => size.blob_bytes += bytes,
-            }
-            match self.needed.get(part) {
-                Some(1) => size.unique_bytes += bytes,
-                _ => size.shared_bytes += bytes,
-            }
+            let sum = match part {
+                Part::Tree(_) => &mut size.bytes,
+                Part::Blob(_) => &mut size.blob_bytes,
+            };
+            *sum = sum.saturating_add(*bytes);
+            let sum = match self.needed.get(part) {
+                Some(1) => &mut size.unique_bytes,
+                _ => &mut size.shared_bytes,
+            };
+            *sum = sum.saturating_add(*bytes);
         }
         size
     }
@@ -93,7 +95,7 @@ impl Sizes {
         let only = needed
             .into_iter()
             .filter(|(part, (count, _))| self.needed.get(part) == Some(count));
-        only.map(|(_, (_, bytes))| bytes).sum()
+        total(only.map(|(_, (_, bytes))| bytes))
     }
 
     /// How many of these images there are and what they take up together, what they share counted
@@ -105,7 +107,7 @@ impl Sizes {
             .flatten()
             .map(|(part, bytes)| (part, *bytes))
             .collect();
-        (images.count(), all.into_values().sum())
+        (images.count(), total(all.into_values()))
     }
 }
 
@@ -130,6 +132,11 @@ fn parts_of(store: &Store, digest: &Digest) -> BTreeMap<Part, u64> {
         parts.insert(Part::Tree(*diff_id), bytes);
     }
     parts
+}
+
+/// A sum of what damaged files say, which can be anything.
+pub(super) fn total(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
 }
 
 /// What is on the disk, needed or not: blobs and trees by their names, with their sizes.
@@ -160,7 +167,7 @@ impl Stored {
 
     /// Bytes in all.
     pub fn total(&self) -> u64 {
-        self.parts.values().sum()
+        total(self.parts.values().copied())
     }
 
     /// Bytes of what is in this and not in `after`: what others added meanwhile does not count.
@@ -169,6 +176,6 @@ impl Stored {
             .parts
             .iter()
             .filter(|(part, _)| !after.parts.contains_key(part));
-        gone.map(|(_, bytes)| bytes).sum()
+        total(gone.map(|(_, bytes)| *bytes))
     }
 }

@@ -8,8 +8,10 @@
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 
@@ -19,10 +21,14 @@ use crate::digest::Hashing;
 use crate::storage::decode::{self, Compression};
 use crate::storage::extract::Notes;
 use crate::storage::layer::{self, LayerRecord};
+use crate::sys;
 
 /// Buffers between the threads, and the size of one.
 const BUFFERS: usize = 4;
 const BUFFER_BYTES: usize = 256 << 10;
+
+/// Time between two signs of life.
+const TICK: Duration = Duration::from_millis(50);
 
 /// A blob that was read to its end, and what came out of it.
 #[derive(Debug)]
@@ -44,7 +50,7 @@ struct Source {
 }
 
 /// Copies `blob` to `copy` and unpacks it into the directory `tree`; `diff_id` is what must come
-/// out. `progress` gets numbers of bytes of the blob.
+/// out. `progress` gets numbers of bytes of the blob, and 0 while work goes on that reads none.
 pub(super) fn unpack(
     blob: impl Read,
     copy: File,
@@ -64,6 +70,8 @@ pub(super) fn unpack(
         progress,
         failed: false,
     };
+    let walked = &AtomicU64::new(0);
+    let (done, ended) = channel::<()>();
     let (source, unpacked) = thread::scope(|scope| {
         let unpacking = thread::Builder::new()
             .name("unpack".to_owned())
@@ -74,10 +82,20 @@ pub(super) fn unpack(
                     current: Vec::new(),
                     at: 0,
                 };
-                layer::unpack(plain, tree)
+                let _done = done;
+                layer::unpack(plain, tree, walked)
             })
             .context("starting a thread")?;
         let source = tee.run(&Pipe { full, empty });
+        // The walk over what was unpacked can take long, and nothing is read meanwhile.
+        let mut before = 0;
+        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            let now = walked.load(Ordering::Relaxed);
+            if now != before {
+                before = now;
+                progress(0);
+            }
+        }
         let unpacked = unpacking
             .join()
             .unwrap_or_else(|_| Err(anyhow!("unpacking the layer stopped halfway")));
@@ -211,9 +229,14 @@ impl<R: Read> Read for Tee<'_, R> {
         let read = self.blob.read(buffer).and_then(|n| {
             let copied = self.copy.write_all(buffer.get(..n).unwrap_or_default());
             copied.map_err(|err| {
-                io::Error::new(err.kind(), format!("writing a blob to the store: {err}"))
+                io::Error::new(
+                    err.kind(),
+                    sys::Error::new("writing a blob to the store", err),
+                )
             })?;
-            (self.progress)(n as u64);
+            if n > 0 {
+                (self.progress)(n as u64);
+            }
             Ok(n)
         });
         let interrupted = |err: &io::Error| err.kind() == io::ErrorKind::Interrupted;

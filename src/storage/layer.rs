@@ -7,6 +7,7 @@
 
 use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -69,8 +70,9 @@ pub fn tree(layers: &Path, diff_id: &Digest) -> PathBuf {
 }
 
 /// Unpacks the plain archive that `reader` gives into the new directory `staging`. It is read to
-/// its end, behind its end mark too.
-pub fn unpack(reader: impl Read, staging: &Path) -> anyhow::Result<Tree> {
+/// its end, behind its end mark too. `walked` grows in the walk that follows, in which nothing is
+/// read from the archive any more.
+pub fn unpack(reader: impl Read, staging: &Path, walked: &AtomicU64) -> anyhow::Result<Tree> {
     let fs = staging.join("fs");
     sys::fs::ensure_dir(&fs, 0o700)?;
     let mut members = Members::new(reader);
@@ -80,7 +82,7 @@ pub fn unpack(reader: impl Read, staging: &Path) -> anyhow::Result<Tree> {
     }
     members.drain()?;
     let (known, notes) = extractor.finish()?;
-    let (facts, totals) = write_facts(&fs, &staging.join("facts"), &known)?;
+    let (facts, totals) = write_facts(&fs, &staging.join("facts"), (&known, walked))?;
     Ok(Tree {
         totals,
         facts,
@@ -110,11 +112,39 @@ fn is_opaque(root: &Dir) -> anyhow::Result<bool> {
     Ok(dir::xattr(root, super::extract::OPAQUE_XATTR.as_ref())?.is_some())
 }
 
-fn write_facts(fs: &Path, path: &Path, known: &Known) -> anyhow::Result<(Digest, Totals)> {
+/// A line of facts at a time.
+struct Counted<'a, W> {
+    out: W,
+    count: &'a AtomicU64,
+}
+
+impl<W: io::Write> io::Write for Counted<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.out.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn write_facts(
+    fs: &Path,
+    path: &Path,
+    (known, count): (&Known, &AtomicU64),
+) -> anyhow::Result<(Digest, Totals)> {
     let parent = Dir::open(path.parent().unwrap_or(Path::new(".")))?;
     let file = parent.make_file(path.file_name().unwrap_or_default())?;
     let mut out = Hashing::new(BufWriter::with_capacity(64 << 10, file));
-    let totals = facts::write(fs, &mut out, known)?;
+    let totals = facts::write(
+        fs,
+        &mut Counted {
+            out: &mut out,
+            count,
+        },
+        known,
+    )?;
     out.flush()?;
     Ok((out.finish().0, totals))
 }
@@ -137,11 +167,9 @@ pub fn load(layers: &Path, diff_id: &Digest) -> anyhow::Result<LayerRecord> {
             "'layer.json' belongs to {}; {again}",
             record.diff_id
         );
-        let tree = std::fs::symlink_metadata(dir.join("fs"));
-        ensure!(
-            tree.is_ok_and(|tree| tree.is_dir()),
-            "its tree is missing; {again}"
-        );
+        let tree = std::fs::symlink_metadata(dir.join("fs"))
+            .with_context(|| format!("its tree cannot be opened; {again}"))?;
+        ensure!(tree.is_dir(), "its tree is no directory; {again}");
         Ok(record)
     };
     read().with_context(|| format!("reading layer '{diff_id}'"))
@@ -149,15 +177,11 @@ pub fn load(layers: &Path, diff_id: &Digest) -> anyhow::Result<LayerRecord> {
 
 /// Reads every file of the layer and says what is not as it was when it was unpacked; at most
 /// a few findings for a layer.
-pub fn check(layers: &Path, diff_id: &Digest) -> Vec<String> {
-    let mut findings = Vec::new();
-    if let Err(err) = check_into(layers, diff_id, &mut findings) {
-        findings.push(format!("{err:#}"));
-    }
-    findings
-}
-
-fn check_into(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// Something is absent, damaged so that it cannot be compared, or cannot be read.
+pub fn check(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> anyhow::Result<()> {
     let record = load(layers, diff_id)?;
     let dir = dir(layers, diff_id);
     let mut names = sys::fs::list_dir(&dir)?;

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use super::held::Held;
@@ -247,6 +249,13 @@ impl Dir {
     pub fn rename(&self, name: &OsStr, to: &Self, to_name: &OsStr) -> Result<()> {
         rustix::fs::renameat(&self.fd, component(name)?, &to.fd, component(to_name)?)
             .map_err(|err| failed("rename", name, err))
+    }
+
+    /// Exchanges an entry with one of `to`, in one step: at no instant is either name absent.
+    pub fn exchange(&self, name: &OsStr, to: &Self, to_name: &OsStr) -> Result<()> {
+        let (from, target) = (component(name)?, component(to_name)?);
+        rustix::fs::renameat_with(&self.fd, from, &to.fd, target, RenameFlags::EXCHANGE)
+            .map_err(|err| failed("renameat2(RENAME_EXCHANGE)", name, err))
     }
 
     /// Changes the owner of an entry; a symbolic link's own.

@@ -13,7 +13,7 @@
     reason = "only tests see it"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -263,13 +263,29 @@ impl Rig {
         assert!(report.findings.is_empty(), "{report:?}: {context:?}");
     }
 
+    /// Writes a run-time record, as a start of `container` does; returns its directory.
+    pub fn running(&self, container: &str, reference: &str, digest: &str) -> PathBuf {
+        let record = serde_json::json!({
+            "version": 1, "name": container, "id": "0".repeat(64), "invocation_id": null,
+            "boot_id": "", "pid": 1, "pid_start_ticks": 0, "started_at": "2026-01-01T00:00:00Z",
+            "runtime": "/usr/bin/crun",
+            "image": {"image": {"reference": reference, "digest": digest}},
+            "payload_cgroup": "", "args": [], "env": [], "stop_signal": "SIGTERM",
+            "identifier": "", "stderr_priority": 3, "init": false, "poststop": [],
+            "oom_kills_before": 0, "timing": [], "sources": [],
+        });
+        let bundle = self.root().join("run/wharf/bundles").join(container);
+        put(&bundle.join("state.json"), record.to_string().as_bytes());
+        let name = container.parse().unwrap();
+        assert!(wharf::state::load(&self.paths, &name).is_some());
+        bundle
+    }
+
     /// Removes all images.
     pub fn forget(&self) {
         let writer = self.store.write().unwrap();
         for record in self.store.records().unwrap() {
-            writer
-                .remove(&record.digest.to_string(), &BTreeSet::new())
-                .unwrap();
+            writer.remove(&record.digest.to_string()).unwrap();
         }
         writer.collect().unwrap();
     }

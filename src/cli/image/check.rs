@@ -10,10 +10,9 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::phrase;
 use crate::cli::terminal::{Out, escape};
-use crate::engine::gc;
+use crate::engine::keep;
 use crate::image::check::{Finding, Report, check};
 use crate::image::repair::{Outcome, repair};
-use crate::image::store::Store;
 use crate::paths::Paths;
 use crate::registry::Client;
 use crate::settings::Settings;
@@ -50,7 +49,7 @@ struct Found {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let bar = if io::stderr().is_terminal() {
         ProgressBar::new_spinner()
     } else {
@@ -64,8 +63,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     // Without findings too: what a killed repair left in staging is swept.
     let found = if args.repair {
         let client = Client::new(paths, &Settings::load(paths)?)?;
-        let in_use = gc::used(paths)?;
-        let outcomes = repair(&store, &client, &report, &in_use, &mut tell)?;
+        let outcomes = repair(&store, &client, &report, &mut tell)?;
         outcomes.into_iter().map(Found::from).collect()
     } else {
         report.findings.iter().cloned().map(Found::from).collect()

@@ -7,10 +7,9 @@ use super::prune::{DryRun, Report};
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::Out;
 use crate::engine::gc::{self, Goal};
-use crate::engine::keep::Reason;
+use crate::engine::keep::{self, Reason};
 use crate::image::Digest;
 use crate::image::remove::Removed;
-use crate::image::store::Store;
 use crate::paths::Paths;
 use crate::settings::Settings;
 
@@ -47,7 +46,7 @@ struct Kept {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let settings = Settings::load(paths)?;
     let plan = gc::plan(paths, &settings, &store, Goal::Budget)?;
     let (marks, stored) = (plan.marks, plan.stored);
@@ -59,7 +58,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let report = if args.dry_run {
         Report::new(plan.remove, plan.frees, DryRun::Yes)
     } else {
-        let Removed { images, freed } = gc::carry_out(paths, &store, plan)?;
+        let Removed { images, freed } = gc::carry_out(&store, plan)?;
         Report::new(images, freed, DryRun::No)
     };
     let mut out = Out::stdout();

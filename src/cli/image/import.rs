@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
+use crate::engine::keep;
 use crate::image::import::{Labels, import};
 use crate::image::instruction::Instruction;
-use crate::image::store::Store;
 use crate::image::{Digest, Reference};
 use crate::paths::Paths;
 
@@ -64,7 +64,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let instructions = instructions
         .collect::<Result<Vec<_>, _>>()
         .map_err(|err| Exit::usage(err.to_string()))?;
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let labels = Labels {
         name: args.name.clone(),
         instructions,

@@ -13,9 +13,9 @@ use serde::Serialize;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Out, escape};
+use crate::engine::keep;
 use crate::image::Reference;
 use crate::image::load::{Event, Loaded, Source, load};
-use crate::image::store::Store;
 use crate::paths::Paths;
 use crate::registry::policy::Policy;
 
@@ -51,7 +51,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         Source::Path(args.file.clone())
     };
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let mut progress = Progress::new();
     let policy = Policy::load(paths)?;
     let name = args.name.as_ref();

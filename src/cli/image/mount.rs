@@ -41,9 +41,8 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut digests = Vec::new();
     for text in &args.images {
         let image = store.resolve(text)?;
-        mounts::mount(paths, &image)?;
-        // Whoever removed the image meanwhile did not see the mount.
-        if let Err(err) = store.resolve(&image.digest) {
+        // Whoever removed the image before it was mounted did not see the mount.
+        if let Err(err) = store.claim(&image, || mounts::mount(paths, &image).map(drop)) {
             mounts::unmount(paths, &image.digest.parse()?)?;
             return Err(err);
         }

@@ -7,9 +7,8 @@ use super::filter::Filter;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
-use crate::engine::{gc, keep};
+use crate::engine::keep;
 use crate::image::remove::{self, Named, Removed};
-use crate::image::store::Store;
 use crate::image::{Digest, Reference};
 use crate::paths::Paths;
 use crate::settings::Settings;
@@ -91,9 +90,9 @@ pub(super) enum DryRun {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let settings = Settings::load(paths)?;
-    let needs = keep::needs(paths, &store, &gc::pins(&settings))?;
+    let needs = keep::needs(paths, &settings, &store)?;
     let images: Vec<Named> = remove::oldest_first(&store)?
         .into_iter()
         .filter(|image| args.all || image.references.is_empty())
@@ -104,7 +103,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         let freed = remove::would_free(&store, &images)?;
         Report::new(images, freed, DryRun::Yes)
     } else {
-        let Removed { images, freed } = remove::remove_all(&store, images, &|| gc::used(paths))?;
+        let Removed { images, freed } = remove::remove_all(&store, images)?;
         Report::new(images, freed, DryRun::No)
     };
     let mut out = Out::stdout();

@@ -14,11 +14,10 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Out, escape};
 use crate::definition::{PullPolicy, image};
-use crate::engine::{gc, images};
+use crate::engine::{gc, images, keep};
 use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome, Pulled};
-use crate::image::store::Store;
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::registry::Client;
@@ -83,7 +82,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         images::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;
         return Ok(ExitStatus::Success);
     }
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let settings = Settings::load(paths)?;
     let client = Client::new(paths, &settings)?;
     let options = Options {
@@ -177,10 +176,11 @@ impl Progress {
         match event {
             Event::Warning(text) => self.line(&format!("warning: {text}")),
             _ if self.detail == Detail::Warnings => {}
-            Event::Elsewhere => {}
+            Event::Alive => {}
             Event::Found(reference) => self.line(&format!("found as {reference}")),
-            Event::Waiting(holder) => self.line(&format!(
-                "waiting: the same is being downloaded by {holder}"
+            Event::Waiting { holder, digest } => self.line(&format!(
+                "waiting for {holder}, which downloads {}",
+                digest.short()
             )),
             Event::Plan {
                 layers,

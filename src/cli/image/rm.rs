@@ -6,10 +6,9 @@ use serde::Serialize;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Out, escape};
-use crate::engine::gc;
+use crate::engine::keep;
 use crate::image::remove;
 use crate::image::size::Stored;
-use crate::image::store::Store;
 use crate::paths::Paths;
 
 /// Remove images
@@ -35,9 +34,8 @@ struct Report {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
+    let store = keep::store(paths)?;
     let before = Stored::load(&store)?;
-    let in_use = gc::used(paths)?;
     let writer = store.write()?;
     let mut out = Out::stdout();
     let mut removed = Vec::new();
@@ -46,7 +44,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         if args.force && remove::is_absent(&store, image) {
             continue;
         }
-        match remove::remove(&writer, image, &in_use) {
+        match remove::remove(&writer, image) {
             Ok(names) => {
                 for name in names {
                     if !args.json {

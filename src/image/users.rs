@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is in use, so that it is neither removed nor replaced.
+//!
+//! Who uses images is known elsewhere; the store asks, and always while it holds the lock of the
+//! references. A start holds that lock, shared, from before it writes down that it uses an image
+//! until it has seen that the image is there still. So whoever removes or replaces comes before
+//! that, and the start fails, or after it, and sees the container.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+
+use super::store::{Store, file_name};
+use super::{Digest, Image, Reference};
+use crate::paths::Paths;
+
+/// Manifests of images that are in use, each with the reasons as people read them.
+pub type InUse = BTreeMap<Digest, Vec<String>>;
+
+/// Tells what is in use at this moment.
+pub type Users = fn(&Paths) -> anyhow::Result<InUse>;
+
+/// Which directory a layer's tree is: another one of the same path has another stamp, also if it
+/// got the inode of one that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: (u64, u64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(tree: &Path) -> anyhow::Result<Self> {
+        let found = std::fs::symlink_metadata(tree)
+            .with_context(|| format!("looking at '{}'", tree.display()))?;
+        Ok(Self {
+            inode: (found.dev(), found.ino()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+impl Store {
+    /// Writes down with `note` that the image is in use, and sees that it is there still, the very
+    /// trees that were looked up. From then on it is neither removed nor replaced.
+    ///
+    /// # Errors
+    ///
+    /// It was removed or repaired since it was looked up: what was mounted may be incomplete.
+    pub fn claim(
+        &self,
+        image: &Image,
+        note: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let _names = self.share_names()?;
+        note()?;
+        let is_there = || -> anyhow::Result<bool> {
+            if !self.leads_to_image(image)? {
+                return Ok(false);
+            }
+            for (tree, stamp) in image.layers.iter().zip(&image.stamps) {
+                if Stamp::of(tree)? != *stamp {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        // A tree that cannot be looked at is as good as gone.
+        ensure!(
+            is_there().unwrap_or(false),
+            "image '{}' was removed or repaired meanwhile; try again",
+            image.reference.escape_debug()
+        );
+        Ok(())
+    }
+
+    /// Whether a reference leads to the image. Costs one small file unless names have changed.
+    fn leads_to_image(&self, image: &Image) -> anyhow::Result<bool> {
+        let digest: Digest = image.digest.parse()?;
+        let name = image.reference.parse::<Reference>().ok();
+        for file in [
+            file_name(name.as_ref(), Some(&digest)),
+            file_name(None, Some(&digest)),
+        ] {
+            if let Ok(Some(record)) = self.load_record(&file)
+                && record.digest == digest
+            {
+                return Ok(true);
+            }
+        }
+        let records = self.records()?;
+        Ok(records.iter().any(|record| record.digest == digest))
+    }
+
+    fn share_names(&self) -> anyhow::Result<File> {
+        let lock = || -> std::io::Result<File> {
+            let dir = File::open(self.references_dir())?;
+            dir.lock_shared()?;
+            Ok(dir)
+        };
+        lock().context("waiting for the lock of the references")
+    }
+
+    /// The store, of which `users` tells what is in use; without, nothing is.
+    pub fn with_users(mut self, users: Users) -> Self {
+        self.users = Some(users);
+        self
+    }
+
+    /// What is in use. The caller holds [`Store::lock_names`].
+    pub(super) fn in_use(&self) -> anyhow::Result<InUse> {
+        match self.users {
+            Some(users) => users(&self.paths).context("asking which images are in use"),
+            None => Ok(InUse::new()),
+        }
+    }
+
+    /// Fails if something that runs or is mounted needs the layer. The caller holds
+    /// [`Store::lock_names`] unless he asks only to spare himself work.
+    pub(super) fn require_unused(&self, diff_id: &Digest) -> anyhow::Result<()> {
+        for (image, reasons) in self.in_use()? {
+            // A manifest that cannot be read hides which layers are needed: any of them may be.
+            let needs = self.documents(&image).map_or(true, |documents| {
+                documents.config.diff_ids.contains(diff_id)
+            });
+            ensure!(
+                !needs,
+                "it is damaged, and its image is in use ({}), so it is left alone; stop the \
+                 container or unmount the image, then run 'wharf image check --repair'",
+                reasons.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// The lock of the references: who changes names reads them first, so one at a time.
+    pub(super) fn lock_names(&self) -> anyhow::Result<File> {
+        let lock = || -> std::io::Result<File> {
+            let dir = File::open(self.references_dir())?;
+            dir.lock()?;
+            Ok(dir)
+        };
+        lock().context("waiting for the lock of the references")
+    }
+}
