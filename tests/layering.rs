@@ -160,7 +160,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "settings",
         &[
             "definition::problem",
-            "definition::load::scan",
+            "definition::load",
             "definition::value",
             "paths",
             "sys",
