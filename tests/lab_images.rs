@@ -44,7 +44,7 @@ fn keeping(suite: Suite) {
         ),
     ] {
         let said = complaint(&lab, &script);
-        assert!(said.contains("in use by a container"), "{said}");
+        assert!(said.contains("in use (container 'web' runs it)"), "{said}");
     }
     lab.ok("wharf image prune --all; wharf image gc; wharf exec web true 2>/dev/null || true");
     assert_eq!(lab.property("ctr@web.service", "ActiveState"), "active");

@@ -231,7 +231,7 @@ fn other_ways_to_a_name_keep_the_index_that_a_pull_learnt() {
 
 #[test]
 fn work_that_downloads_nothing_gives_signs_of_life() {
-    let many = (0..20_000).fold(Tar::new(), |tar, number| {
+    let many = (0..10_000).fold(Tar::new(), |tar, number| {
         tar.file(format!("f{number}"), b"")
     });
     let files = layout::layout("x", &[Layer::plain(&many.end())]);
