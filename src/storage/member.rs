@@ -173,7 +173,10 @@ impl<R: Read> Members<R> {
                 bail!("the archive ends after a header that describes another member");
             }
             let header = tar::Header::from_byte_slice(&block);
-            check_header(header).with_context(|| format!("reading the header at byte {at}"))?;
+            check_header(header).with_context(|| match at {
+                0 => "this is no tar archive".to_owned(),
+                at => format!("reading the header at byte {at}"),
+            })?;
             let name = || {
                 let name = prefix.long_path.as_deref();
                 let name = name.or(prefix.pax.as_ref().and_then(|pax| pax.path.as_deref()));
