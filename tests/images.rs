@@ -98,7 +98,9 @@ fn the_policy_of_the_machine_is_asked_before_a_load() {
             .unwrap();
         assert_eq!(output.status.code(), Some(1), "{name}");
         assert!(
-            output.stderr.contains("rejects images of 'default'"),
+            output
+                .stderr
+                .contains("rejects images that it does not name"),
             "{}",
             output.stderr
         );

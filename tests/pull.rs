@@ -158,7 +158,7 @@ fn the_policy_of_the_machine_is_asked_before_any_registry() {
     for (policy, says) in [
         (
             r#"{"default": [{"type": "reject"}]}"#.to_owned(),
-            "rejects images of 'default'",
+            "rejects images that it does not name",
         ),
         (
             format!(

@@ -92,18 +92,18 @@ impl Policy {
         let transport = origin.transport();
         let (scope, requirements) = document.find(transport, &origin.scopes());
         let scope = match scope {
-            Some("") => format!("all of '{transport}'"),
-            Some(scope) => format!("'{}' of '{transport}'", quote(scope)),
-            None => "'default'".to_owned(),
+            Some("") => format!("images of '{transport}'"),
+            Some(scope) => format!("images of '{}'", quote(scope)),
+            None => "images that it does not name".to_owned(),
         };
         for requirement in requirements {
             match demand(requirement)? {
                 Demand::Nothing => {}
-                Demand::Rejection => bail!(
-                    "the policy '{path}' rejects images of {scope}; change it there to take this one"
-                ),
+                Demand::Rejection => {
+                    bail!("the policy '{path}' rejects {scope}; change it there to take this one")
+                }
                 Demand::Signature(kind) => bail!(
-                    "the policy '{path}' wants images of {scope} to be signed ('{}'), which wharf \
+                    "the policy '{path}' wants {scope} to be signed ('{}'), which wharf \
                      cannot verify yet; copy it with skopeo, which can, to an archive that the \
                      policy accepts, and load that",
                     quote(&kind)
@@ -275,11 +275,11 @@ mod tests {
         let policy = policy(STRICT).unwrap();
         for (name, refused) in [
             ("nginx", None),
-            ("docker.io/team/app", Some("rejects images of 'default'")),
             (
-                "evil",
-                Some("rejects images of 'docker.io/library/evil' of 'docker'"),
+                "docker.io/team/app",
+                Some("rejects images that it does not name"),
             ),
+            ("evil", Some("rejects images of 'docker.io/library/evil'")),
             ("evil:good", None),
             ("evilish", None),
             ("a.example:5000/x", None),
@@ -287,7 +287,7 @@ mod tests {
             ("a.example:6000/x", Some("signed ('signedBy')")),
             ("a.b.example/x/y:1", None),
             ("b.example/x", Some("signed ('signedBy')")),
-            ("example/x", Some("'default'")),
+            ("example/x", Some("that it does not name")),
             ("both.test/x", Some("signed ('sigstoreSigned')")),
         ] {
             let reference = name.parse().unwrap();
