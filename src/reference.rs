@@ -110,7 +110,8 @@ impl Reference {
         let official = hub.and_then(|rest| rest.strip_prefix("library/"));
         match (official, hub) {
             (Some(short), _) if !short.contains('/') => short.to_owned(),
-            (_, Some(short)) if short.contains('/') => short.to_owned(),
+            // Without docker.io, "docker.io/a.b/c" would be on the registry a.b.
+            (_, Some(short)) if short.contains('/') && Self::is_short(short) => short.to_owned(),
             (_, _) => full,
         }
     }
@@ -296,6 +297,16 @@ mod tests {
                 "quay.io/a/b/c:V_1.2-x",
             ),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
+            (
+                "docker.io/a.b/c",
+                "docker.io/a.b/c:latest",
+                "docker.io/a.b/c:latest",
+            ),
+            (
+                "docker.io/localhost/c",
+                "docker.io/localhost/c:latest",
+                "docker.io/localhost/c:latest",
+            ),
             (
                 "my-app__x.y_z:1",
                 "docker.io/library/my-app__x.y_z:1",

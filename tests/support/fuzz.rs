@@ -238,6 +238,7 @@ fn reference_samples() -> Vec<Vec<u8>> {
         "localhost/x:1",
         "[::1]:5000/a/b",
         "a.b/c__d@x",
+        "docker.io/a.b/c",
         &with_digest,
     ]
     .map(|text| text.as_bytes().to_vec())
