@@ -73,13 +73,13 @@ impl Small {
     }
 
     /// For the test's output, after what `output` says.
-    fn tell(&self, output: &Output) {
+    fn told(&self, output: &Output) -> String {
         let cage = self.cage.as_ref().map(Cage::peak);
-        println!(
+        format!(
             "{}peak {} KiB, of the control group {cage:?} KiB",
             output.stderr,
             peak()
-        );
+        )
     }
 
     fn wharf(&self, args: &[&str]) -> Output {
@@ -149,7 +149,7 @@ fn t21_gibibytes_of_zeros_stop_at_the_floor() {
         });
     });
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    small.tell(&output);
+    println!("{}", small.told(&output));
     assert_eq!(output.status.code(), Some(1));
     assert!(
         output.stderr.contains("MiB are free; make room"),
@@ -175,7 +175,7 @@ fn t21_a_million_empty_files_stop_at_the_floor() {
         });
     });
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    small.tell(&output);
+    println!("{}", small.told(&output));
     assert_eq!(output.status.code(), Some(1));
     assert!(
         output.stderr.contains("inodes are free"),
@@ -201,7 +201,7 @@ fn t21_entries_have_a_limit() {
         });
     });
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    small.tell(&output);
+    println!("{}", small.told(&output));
     assert!(
         output
             .stderr
@@ -282,7 +282,7 @@ fn t21_zstd_windows() {
         let frame = zstd_frame(log, &header.block(), size + 1024);
         let path = bomb(source.path(), |out| out.write_all(&frame).unwrap());
         let output = small.wharf(&["load", path.to_str().unwrap()]);
-        small.tell(&output);
+        println!("{}", small.told(&output));
         assert_eq!(output.status.code(), Some(1), "2^{log}");
         assert!(output.stderr.contains("memory"), "{}", output.stderr);
         small.assert_empty();
@@ -291,7 +291,7 @@ fn t21_zstd_windows() {
     let frame = zstd_frame(25, &header.block(), size + 1024);
     let path = bomb(source.path(), |out| out.write_all(&frame).unwrap());
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    small.tell(&output);
+    println!("{}", small.told(&output));
     assert!(
         output.stderr.contains("but the image's config says"),
         "{}",
