@@ -136,9 +136,6 @@ impl FromStr for Reference {
                 (name, Some(digest?))
             }
         };
-        if name.len() > REFERENCE_BYTES_MAX {
-            return Err(wrong("longer than 255 bytes"));
-        }
         // A ':' before the last '/' belongs to a registry's port.
         let (path, tag) = match name.rsplit_once(':') {
             Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
@@ -176,6 +173,11 @@ impl FromStr for Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             (None, Some(_)) => None,
         };
+        // As it will be stored and read again, not as it was written.
+        let tagged = tag.as_ref().map_or(0, |tag| 1 + tag.len());
+        if registry.len() + 1 + repository.len() + tagged > REFERENCE_BYTES_MAX {
+            return Err(wrong("longer than 255 bytes with its registry and tag"));
+        }
         Ok(Self {
             registry: registry.to_owned(),
             repository,
