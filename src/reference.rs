@@ -110,7 +110,8 @@ impl Reference {
         let official = hub.and_then(|rest| rest.strip_prefix("library/"));
         match (official, hub) {
             (Some(short), _) if !short.contains('/') => short.to_owned(),
-            (_, Some(short)) if short.contains('/') => short.to_owned(),
+            // Without docker.io, "docker.io/a.b/c" would be on the registry a.b.
+            (_, Some(short)) if short.contains('/') && Self::is_short(short) => short.to_owned(),
             (_, _) => full,
         }
     }
@@ -135,9 +136,6 @@ impl FromStr for Reference {
                 (name, Some(digest?))
             }
         };
-        if name.len() > REFERENCE_BYTES_MAX {
-            return Err(wrong("longer than 255 bytes"));
-        }
         // A ':' before the last '/' belongs to a registry's port.
         let (path, tag) = match name.rsplit_once(':') {
             Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
@@ -175,6 +173,11 @@ impl FromStr for Reference {
             (None, None) => Some(DEFAULT_TAG.to_owned()),
             (None, Some(_)) => None,
         };
+        // As it will be stored and read again, not as it was written.
+        let tagged = tag.as_ref().map_or(0, |tag| 1 + tag.len());
+        if registry.len() + 1 + repository.len() + tagged > REFERENCE_BYTES_MAX {
+            return Err(wrong("longer than 255 bytes with its registry and tag"));
+        }
         Ok(Self {
             registry: registry.to_owned(),
             repository,
@@ -296,6 +299,16 @@ mod tests {
                 "quay.io/a/b/c:V_1.2-x",
             ),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
+            (
+                "docker.io/a.b/c",
+                "docker.io/a.b/c:latest",
+                "docker.io/a.b/c:latest",
+            ),
+            (
+                "docker.io/localhost/c",
+                "docker.io/localhost/c:latest",
+                "docker.io/localhost/c:latest",
+            ),
             (
                 "my-app__x.y_z:1",
                 "docker.io/library/my-app__x.y_z:1",

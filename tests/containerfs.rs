@@ -288,6 +288,57 @@ fn f7_what_a_layer_cannot_hold_is_refused_and_leaves_nothing() {
     ok(&rig, &["export", "-o", "/dev/null", "web"]);
 }
 
+/// A hole is nothing in the container and everything in an archive of it.
+#[test]
+fn s1_commit_asks_for_room_before_it_writes() {
+    let rig = rig();
+    write(&rig, "truncate -s 10T srv/hole");
+    let message = err(&rig, &["commit", "web", "new:1"]);
+    assert!(
+        message.contains("its files have 10995116277") && message.contains("free where images"),
+        "{message}"
+    );
+    rig.assert_clean(&"no room");
+    assert!(rig.store.resolve("new:1").is_err());
+    write(&rig, "rm srv/hole");
+    ok(&rig, &["commit", "web", "new:1"]);
+}
+
+#[test]
+fn of_two_commits_one_is_refused() {
+    let rig = rig();
+    write(&rig, "echo 1 >srv/one");
+    let upper = rig.paths.state().join("containers/web/kept/diff");
+    let first = std::fs::File::open(upper).unwrap();
+    first.lock().unwrap();
+    let message = err(&rig, &["commit", "web", "new:1"]);
+    assert!(
+        message.contains("somebody else is committing it"),
+        "{message}"
+    );
+    drop(first);
+    ok(&rig, &["commit", "web", "new:1"]);
+}
+
+/// What is made can be run.
+#[test]
+fn t26_commit_on_as_many_layers_as_can_be_mounted_is_refused() {
+    let rig = rig();
+    let layer = |number: usize| Layer::plain(&Tar::new().file(format!("f{number}"), b"1").end());
+    for (name, count) in [("most", 200), ("less", 199)] {
+        let layers: Vec<Layer> = (0..count).map(layer).collect();
+        rig.load(&archive(&layout::layout(name, &layers))).unwrap();
+        let definition = format!("image = \"{name}\"\npersist = true\n");
+        define(&rig, name, &definition);
+        let upper = rig.paths.state().join(format!("containers/{name}/kept"));
+        put(&upper.join("diff/new"), b"1");
+    }
+    let message = err(&rig, &["commit", "most", "new:1"]);
+    assert!(message.contains("200 layers already"), "{message}");
+    ok(&rig, &["commit", "less", "new:1"]);
+    assert_eq!(rig.store.resolve("new:1").unwrap().layers.len(), 200);
+}
+
 #[test]
 fn what_is_not_there_is_refused_with_a_word() {
     let rig = rig();

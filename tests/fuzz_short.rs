@@ -2,7 +2,12 @@
 //! The fuzz targets for some seconds each, without libFuzzer: samples and mutations of them.
 //!
 //! The same inputs each time; `WHARF_FUZZ_SEED` and `WHARF_FUZZ_RUNS` say others and more. With
-//! coverage as a guide, and for hours: `cargo +nightly fuzz run TARGET`.
+//! coverage as a guide, and for hours: `cargo +nightly fuzz run TARGET`. `WHARF_FUZZ_CORPUS=fuzz/corpus`
+//! writes the samples there for it and does nothing else.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::path::Path;
 
 #[path = "support/fuzz.rs"]
 mod fuzz;
@@ -85,7 +90,14 @@ fn run(name: &str) {
         .into_iter()
         .find(|(target, _, _)| *target == name)
         .unwrap_or_else(|| panic!("no target {name}"));
-    let samples = samples();
+    let mut samples = samples();
+    if let Ok(corpus) = std::env::var("WHARF_FUZZ_CORPUS") {
+        if name == "tar" {
+            let mut rng = Rng(1);
+            samples.extend((0..200).map(|_| tar_random::archive(&mut rng)));
+        }
+        return write_corpus(&Path::new(&corpus).join(name), &samples);
+    }
     let mut rng = Rng(number("WHARF_FUZZ_SEED", 1));
     for sample in &samples {
         body(sample);
@@ -95,6 +107,15 @@ fn run(name: &str) {
         let input = mutated(&mut rng, &sample);
         let ended = std::panic::catch_unwind(|| body(&input));
         assert!(ended.is_ok(), "{name} fails on: {}", input.escape_ascii());
+    }
+}
+
+/// What libFuzzer begins with: it would not find a checksum or a bracket by itself for hours.
+fn write_corpus(dir: &Path, samples: &[Vec<u8>]) {
+    std::fs::create_dir_all(dir).unwrap();
+    for (number, sample) in samples.iter().enumerate() {
+        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
+        std::fs::write(dir.join(format!("sample-{number}")), sample).unwrap();
     }
 }
 

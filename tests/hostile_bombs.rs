@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Layers that are too much: too large, too many entries, too many layers (hostile-inputs T21, T26).
 //!
-//! Each archive is written as a stream and loaded by the program into a file system of its own, so
-//! that the peak memory of the program is what getrusage(2) says of this test's children: nextest
-//! runs each test in a process of its own. `WHARF_BOMBS=full` takes the sizes of the catalogue.
+//! Each archive is written as a stream and loaded by the program into a file system of its own. Bombs
+//! go off in a control group of 256 MiB, in which that file system, a tmpfs, counts too. The peak memory
+//! of the program is what getrusage(2) says of this test's children: nextest runs each test in a process
+//! of its own. `WHARF_BOMBS=full` takes the sizes of the catalogue.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -21,16 +22,22 @@ use wharf::storage::overlay::{self, Upper};
 use wharf::sys::command::{Command, Output};
 use wharf::sys::mount::{Isolation, OVERLAY_LAYERS_MAX, unshare_mounts};
 
+#[path = "support/cage.rs"]
+mod cage;
 #[path = "support/layout.rs"]
 mod layout;
 #[path = "support/tar.rs"]
 mod tar;
 
+use cage::Cage;
 use layout::{Layer, put};
 use tar::{Header, Tar};
 
 /// What loading may take, whatever the image is.
 const MEMORY_MAX_KIB: i64 = 64 << 10;
+
+/// What a machine may have for it, its disk included.
+const CAGE_BYTES: u64 = 256 << 20;
 
 fn full() -> bool {
     std::env::var_os("WHARF_BOMBS").is_some_and(|value| value == "full")
@@ -44,6 +51,7 @@ fn peak() -> i64 {
 /// A tmpfs of its own, in a mount namespace of its own, that ends with the thread.
 struct Small {
     dir: tempfile::TempDir,
+    cage: Option<Cage>,
 }
 
 impl Small {
@@ -53,11 +61,33 @@ impl Small {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
         mount.arg(dir.path()).run().unwrap();
-        Self { dir }
+        Self { dir, cage: None }
+    }
+
+    fn caged(options: &str) -> Self {
+        let cage = Some(Cage::new(CAGE_BYTES));
+        Self {
+            cage,
+            ..Self::new(options)
+        }
+    }
+
+    /// For the test's output, after what `output` says.
+    fn told(&self, output: &Output) -> String {
+        let cage = self.cage.as_ref().map(Cage::peak);
+        format!(
+            "{}peak {} KiB, of the control group {cage:?} KiB",
+            output.stderr,
+            peak()
+        )
     }
 
     fn wharf(&self, args: &[&str]) -> Output {
-        let mut wharf = Command::new(env!("CARGO_BIN_EXE_wharf"));
+        let program = env!("CARGO_BIN_EXE_wharf");
+        let mut wharf = match &self.cage {
+            Some(cage) => cage.command(program),
+            None => Command::new(program),
+        };
         wharf.arg("--root").arg(self.dir.path().join("root"));
         wharf.arg("image").args(args).output().unwrap()
     }
@@ -104,7 +134,7 @@ fn zeros(out: &mut dyn Write, bytes: u64) {
 #[test]
 fn t21_gibibytes_of_zeros_stop_at_the_floor() {
     let size: u64 = if full() { 10 << 30 } else { 2 << 30 };
-    let small = Small::new("size=256m");
+    let small = Small::caged("size=200m");
     let source = tempfile::tempdir().unwrap();
     let path = bomb(source.path(), |out| {
         gzip_to(out, |out| {
@@ -119,7 +149,7 @@ fn t21_gibibytes_of_zeros_stop_at_the_floor() {
         });
     });
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    println!("{}peak {} KiB", output.stderr, peak());
+    println!("{}", small.told(&output));
     assert_eq!(output.status.code(), Some(1));
     assert!(
         output.stderr.contains("MiB are free; make room"),
@@ -133,7 +163,7 @@ fn t21_gibibytes_of_zeros_stop_at_the_floor() {
 #[test]
 fn t21_a_million_empty_files_stop_at_the_floor() {
     let files = if full() { 10_000_000 } else { 200_000 };
-    let small = Small::new("size=1g,nr_inodes=100k");
+    let small = Small::caged("size=1g,nr_inodes=100k");
     let source = tempfile::tempdir().unwrap();
     let path = bomb(source.path(), |out| {
         gzip_to(out, |out| {
@@ -145,7 +175,7 @@ fn t21_a_million_empty_files_stop_at_the_floor() {
         });
     });
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    println!("{}peak {} KiB", output.stderr, peak());
+    println!("{}", small.told(&output));
     assert_eq!(output.status.code(), Some(1));
     assert!(
         output.stderr.contains("inodes are free"),
@@ -159,7 +189,7 @@ fn t21_a_million_empty_files_stop_at_the_floor() {
 /// Entries without end, of one name: nothing fills up but time.
 #[test]
 fn t21_entries_have_a_limit() {
-    let small = Small::new("size=256m");
+    let small = Small::caged("size=256m");
     let source = tempfile::tempdir().unwrap();
     let path = bomb(source.path(), |out| {
         gzip_to(out, |out| {
@@ -171,7 +201,7 @@ fn t21_entries_have_a_limit() {
         });
     });
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    println!("{}peak {} KiB", output.stderr, peak());
+    println!("{}", small.told(&output));
     assert!(
         output
             .stderr
@@ -243,7 +273,7 @@ fn zstd_frame(log: u8, plain: &[u8], zeros: u32) -> Vec<u8> {
 
 #[test]
 fn t21_zstd_windows() {
-    let small = Small::new("size=2g");
+    let small = Small::caged("size=2g");
     let source = tempfile::tempdir().unwrap();
     let size: u32 = 100 << 20;
     let mut header = Header::new("zeros", b'0');
@@ -252,7 +282,7 @@ fn t21_zstd_windows() {
         let frame = zstd_frame(log, &header.block(), size + 1024);
         let path = bomb(source.path(), |out| out.write_all(&frame).unwrap());
         let output = small.wharf(&["load", path.to_str().unwrap()]);
-        println!("window 2^{log}: {}peak {} KiB", output.stderr, peak());
+        println!("{}", small.told(&output));
         assert_eq!(output.status.code(), Some(1), "2^{log}");
         assert!(output.stderr.contains("memory"), "{}", output.stderr);
         small.assert_empty();
@@ -261,7 +291,7 @@ fn t21_zstd_windows() {
     let frame = zstd_frame(25, &header.block(), size + 1024);
     let path = bomb(source.path(), |out| out.write_all(&frame).unwrap());
     let output = small.wharf(&["load", path.to_str().unwrap()]);
-    println!("window 2^25: {}peak {} KiB", output.stderr, peak());
+    println!("{}", small.told(&output));
     assert!(
         output.stderr.contains("but the image's config says"),
         "{}",

@@ -170,7 +170,13 @@ fn p1_a_killed_commit_leaves_nothing_frozen(lab: &Lab) {
             not wharf image inspect localhost/never:1 2>/dev/null
             # Frozen by hand, as if the bystander had been killed too.
             echo 1 >$cgroup/cgroup.freeze; wharf ps >/var/tmp/ps; grep -q paused /var/tmp/ps; wharf unpause busy
-            grep -q 'frozen 0' $cgroup/cgroup.events; wharf ps >/var/tmp/ps; not grep -q paused /var/tmp/ps");
+            grep -q 'frozen 0' $cgroup/cgroup.events; wharf ps >/var/tmp/ps; not grep -q paused /var/tmp/ps
+            # Thawed by somebody while it is copied: no image of two moments.
+            wharf commit busy localhost/never:1 2>/var/tmp/said & pid=$!
+            for _ in $(seq 1000); do grep -q 'frozen 1' $cgroup/cgroup.events && break; done
+            grep -q 'frozen 1' $cgroup/cgroup.events; echo 0 >$cgroup/cgroup.freeze
+            not wait $pid; grep -q 'it went on or ended while it was copied' /var/tmp/said
+            not wharf image inspect localhost/never:1 2>/dev/null");
 }
 
 /// Ctrl-Z while the container is frozen stops the commit only when the container goes on.

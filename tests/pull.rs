@@ -4,10 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use wharf::definition::PullPolicy;
+use wharf::engine::images::{self, Wanted};
 use wharf::image::Digest;
 use wharf::image::manifest::NotRunnable;
 use wharf::image::pull::{Event, Options, Outcome};
+use wharf::settings::{Registry, Settings};
 
 #[path = "support/layout.rs"]
 mod layout;
@@ -20,6 +25,7 @@ mod tar;
 
 use layout::{Files, Layer, layers};
 use pull::{Content, INDEX, MANIFEST, World, layers_of, manifest_of};
+use registry::Reply;
 use tar::Tar;
 
 fn image() -> Files {
@@ -333,6 +339,61 @@ fn r7_r8_the_way_to_our_manifest_is_read_and_no_other() {
     );
 }
 
+/// A name that got another image leaves the old one its pin: the digest of the index.
+#[test]
+fn r8_the_digest_of_an_index_outlives_its_tag() {
+    let local = wharf::image::manifest::local_platform().to_string();
+    let (first, second) = (image(), other());
+    let mut content = Content::default().with("a", &first).with("b", &second);
+    let index = |files: &Files| {
+        let entries = [entry(files, &local)];
+        serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+    };
+    let old = content.tag("1", &index(&first));
+    let world = World::new(content);
+    world.pull("1").unwrap();
+    let new = world.content.lock().unwrap().tag("1", &index(&second));
+    world.pull("1").unwrap();
+    for (digest, files) in [(old, first), (new, second)] {
+        let pinned = format!("{}/x@{digest}", world.server.host());
+        let found = world.rig.store.resolve(&pinned).unwrap();
+        assert_eq!(found.digest, manifest_of(&files));
+    }
+}
+
+/// A container starts with the image it has, soon, when its registry is ill.
+#[test]
+fn a_refresh_that_nobody_needs_is_tried_once() {
+    let healthy = Arc::new(AtomicBool::new(true));
+    let is_healthy = Arc::clone(&healthy);
+    let world = World::scripted(Content::default().with("1", &image()), move |_, _| {
+        let healthy = is_healthy.load(Ordering::Relaxed);
+        (!healthy).then(|| Reply::new(503, "later"))
+    });
+    let settings = Settings {
+        registries: vec![Registry {
+            prefix: world.server.host(),
+            insecure: true,
+            ..Registry::default()
+        }],
+        ..Settings::default()
+    };
+    let obtain = || {
+        let image = world.name("1");
+        let policy = PullPolicy::Always;
+        let wanted = Wanted {
+            image: &image,
+            policy,
+        };
+        images::obtain(&world.rig.paths, &settings, wanted, None)
+    };
+    obtain().unwrap();
+    let before = world.server.seen().len();
+    healthy.store(false, Ordering::Relaxed);
+    assert_eq!(obtain().unwrap().digest, manifest_of(&image()));
+    assert_eq!(world.server.seen().len(), before + 1);
+}
+
 #[test]
 fn r9_what_cannot_be_run_has_an_exit_status_of_its_own() {
     let mut content = Content::default();
@@ -491,7 +552,7 @@ fn a_short_name_is_looked_for_on_the_registries_of_the_list() {
         &world.rig.root().join("etc/wharf/wharf.toml"),
         text.as_bytes(),
     );
-    let settings = wharf::settings::Settings::load(&world.rig.paths).unwrap();
+    let settings = Settings::load(&world.rig.paths).unwrap();
     let client = wharf::registry::Client::new(&world.rig.paths, &settings).unwrap();
     let world = World { client, ..world };
     let (pulled, events) = world.run("x:1", &Options::default());

@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use super::damage::sift;
 use super::store::{Record, Store, VERSION, file_name};
@@ -216,6 +216,12 @@ impl Writer<'_> {
             .filter(|record| !named || record.reference == reference)
             .cloned()
             .collect();
+        // What was found a moment ago is passed over by a listing that cannot read it.
+        ensure!(
+            !removed.is_empty(),
+            "the reference of '{}' cannot be read; see 'wharf image check'",
+            text.escape_debug()
+        );
         if removed.len() == of_image().count()
             && let Some(reasons) = self.store.in_use()?.get(&digest)
         {

@@ -233,12 +233,15 @@ fn config_samples() -> Vec<Vec<u8>> {
 fn reference_samples() -> Vec<Vec<u8>> {
     let digest = Digest::of(b"");
     let with_digest = format!("quay.io:5000/a/b_c/d-e:v1.2@{digest}");
+    let long = format!("a/{}", "b".repeat(240));
     [
         "nginx",
         "localhost/x:1",
         "[::1]:5000/a/b",
         "a.b/c__d@x",
+        "docker.io/a.b/c",
         &with_digest,
+        &long,
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

@@ -30,6 +30,47 @@ pub struct Point {
     pub nth: usize,
 }
 
+impl Point {
+    /// Whether a call that only reads is hit.
+    pub fn reads(&self) -> bool {
+        READING.contains(&self.call.as_str())
+    }
+}
+
+/// How a disk fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Whatever needs room finds none.
+    Full,
+    /// Nothing can be relied on, reading neither.
+    Broken,
+}
+
+impl Fault {
+    /// As strace names it.
+    fn error(self) -> &'static str {
+        match self {
+            Self::Full => "ENOSPC",
+            Self::Broken => "EIO",
+        }
+    }
+
+    /// What the program has to say.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Full => "No space left on device",
+            Self::Broken => "Input/output error",
+        }
+    }
+
+    fn hits(self, call: &str) -> bool {
+        WRITING.contains(&call) || (self == Self::Broken && READING.contains(&call))
+    }
+}
+
+/// Calls that read files and directories.
+const READING: &[&str] = &["read", "readv", "pread64", "getdents64"];
+
 /// Calls that write, make, rename, remove or flush.
 const WRITING: &[&str] = &[
     "write",
@@ -122,11 +163,11 @@ pub fn kill_points(program: &[&str], scratch: &Path, most: usize) -> Vec<Point> 
     chosen(all, most, "WHARF_KILL_STRIDE")
 }
 
-/// Where a write can fail in `program`: `WHARF_FAULT_STRIDE=1` is everywhere.
-pub fn fault_points(program: &[&str], scratch: &Path, most: usize) -> Vec<Point> {
+/// Where a disk can fail `program`: `WHARF_FAULT_STRIDE=1` is everywhere.
+pub fn fault_points(program: &[&str], scratch: &Path, most: usize, fault: Fault) -> Vec<Point> {
     let threads = traced(program, scratch);
     let all = points(&threads, |call, line| {
-        WRITING.contains(&call) && (call != "openat" || line.contains("O_CREAT"))
+        fault.hits(call) && (call != "openat" || line.contains("O_CREAT"))
     });
     assert!(all.len() > 5, "{all:?}");
     chosen(all, most, "WHARF_FAULT_STRIDE")
@@ -142,9 +183,10 @@ pub fn killed(program: &[&str], point: &Point) -> Output {
     )
 }
 
-/// Runs `program` and lets the call at `point` fail with `error`.
-pub fn failed(program: &[&str], point: &Point, error: &str) -> Output {
+/// Runs `program` and lets the call at `point` fail.
+pub fn failed(program: &[&str], point: &Point, fault: Fault) -> Output {
     let Point { call, nth } = point;
+    let error = fault.error();
     injected(
         call,
         &format!("inject={call}:error={error}:when={nth}"),

@@ -169,3 +169,43 @@ pub fn is_mount_point(path: &Path) -> Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is mounted and unmounted in the source is no affair of the view's, nor the reverse.
+    #[test]
+    fn a_view_is_no_peer_of_its_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, view) = (dir.path().join("source"), dir.path().join("view"));
+        for dir in [&source, &view] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        let tmpfs = |target: &Path| {
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("tmpfs", target, "tmpfs", flags, None).unwrap();
+        };
+        apart(|| {
+            unshare(UnshareFlags::NEWNS, "CLONE_NEWNS")?;
+            let set = |path: &Path, flags| rustix::mount::mount_change(path, flags).unwrap();
+            set(
+                Path::new("/"),
+                MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+            );
+            tmpfs(&source);
+            std::fs::create_dir(source.join("sub")).unwrap();
+            set(&source, MountPropagationFlags::SHARED);
+            clone_of(&source)?.attach_for_reading(&view)?;
+            assert!(is_mount_point(&view)?);
+            tmpfs(&source.join("sub"));
+            assert!(is_mount_point(&source.join("sub"))?);
+            assert!(!is_mount_point(&view.join("sub"))?);
+            super::super::unmount(&view)?;
+            assert!(is_mount_point(&source.join("sub"))?);
+            assert!(!is_mount_point(&view)?);
+            Ok(())
+        })
+        .unwrap();
+    }
+}
