@@ -17,7 +17,6 @@ use wharf::image::load::{Source, load};
 use wharf::image::store::Store;
 use wharf::name::ContainerName;
 use wharf::paths::Paths;
-use wharf::registry::policy::Policy;
 use wharf::storage::overlay::{self, Upper};
 use wharf::sys::command::{Command, Output};
 use wharf::sys::mount::{Isolation, OVERLAY_LAYERS_MAX, unshare_mounts};
@@ -319,14 +318,7 @@ fn t26_layers_up_to_the_limit() {
         let layers: Vec<Layer> = (0..count).map(layer).collect();
         let file = dir.path().join("image");
         put(&file, &layout::archive(&layout::layout("x", &layers)));
-        load(
-            &store,
-            Source::Path(file),
-            None,
-            &Policy::default(),
-            &mut |_| {},
-        )
-        .unwrap();
+        load(&store, Source::Path(file), None, &mut |_| {}).unwrap();
         store.resolve("x").unwrap().layers
     };
     for count in [128, OVERLAY_LAYERS_MAX] {

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use wharf::image::check::check;
 use wharf::image::load::{Source, load};
 use wharf::image::store::Store;
-use wharf::registry::policy::Policy;
 use wharf::sys::command::Command;
 
 #[path = "support/layout.rs"]
@@ -281,14 +280,7 @@ fn k1_a_load_killed_anywhere_leaves_nothing_half() {
             if !store.records().unwrap().is_empty() {
                 store.resolve("x").unwrap();
             }
-            load(
-                &store,
-                Source::Path(file.clone()),
-                None,
-                &Policy::default(),
-                &mut |_| {},
-            )
-            .unwrap();
+            load(&store, Source::Path(file.clone()), None, &mut |_| {}).unwrap();
             rig.assert_clean(&format!("{call} {when}"));
             store.resolve("x").unwrap();
             let writer = store.write().unwrap();
@@ -314,13 +306,7 @@ fn r15_two_loads_at_once() {
             let path = if index % 3 == 2 { &bad } else { &file };
             let store = &rig.store;
             scope.spawn(move || {
-                let loaded = load(
-                    store,
-                    Source::Path(path.clone()),
-                    None,
-                    &Policy::default(),
-                    &mut |_| {},
-                );
+                let loaded = load(store, Source::Path(path.clone()), None, &mut |_| {});
                 assert_eq!(loaded.is_ok(), index % 3 != 2, "{loaded:?}");
             });
         }

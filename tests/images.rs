@@ -9,7 +9,6 @@ use std::path::Path;
 
 use wharf::image::load::{Source, load};
 use wharf::image::{Digest, Reference};
-use wharf::registry::policy::Policy;
 use wharf::sys::command::Command;
 
 #[path = "support/layout.rs"]
@@ -61,14 +60,7 @@ fn every_format_gives_the_same_image() {
     let rig = Rig::new();
     let dir = rig.path().join("layout");
     write_layout(&dir, &layout::layout("x", &layers()));
-    load(
-        &rig.store,
-        Source::Path(dir),
-        None,
-        &Policy::default(),
-        &mut |_| {},
-    )
-    .unwrap();
+    load(&rig.store, Source::Path(dir), None, &mut |_| {}).unwrap();
     rig.store.resolve("docker.io/library/x:latest").unwrap();
 }
 
@@ -368,25 +360,11 @@ fn r17_archives_name_nothing_outside() {
             put(&dir.join(name), body);
         }
     }
-    load(
-        &rig.store,
-        Source::Path(dir.clone()),
-        None,
-        &Policy::default(),
-        &mut |_| {},
-    )
-    .unwrap_err();
+    load(&rig.store, Source::Path(dir.clone()), None, &mut |_| {}).unwrap_err();
     rig.assert_empty(&"links");
     std::fs::remove_dir_all(dir.join("blobs")).unwrap();
     std::os::unix::fs::symlink(outside.join("blobs"), dir.join("blobs")).unwrap();
-    load(
-        &rig.store,
-        Source::Path(dir),
-        None,
-        &Policy::default(),
-        &mut |_| {},
-    )
-    .unwrap_err();
+    load(&rig.store, Source::Path(dir), None, &mut |_| {}).unwrap_err();
     rig.assert_empty(&"linked directory");
     // A docker-archive that names files of the host, or a member that is a link to one.
     let canary = rig.canary().join("s");

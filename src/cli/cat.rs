@@ -73,7 +73,7 @@ pub fn run(args: &Args, paths: &Paths) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
     if args.json {
         let document = document(&args.name, &effective);
-        out.line(&serde_json::to_string_pretty(&document)?)?;
+        out.json(&document)?;
     } else {
         let text = render(&effective);
         for line in text.lines() {

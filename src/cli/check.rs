@@ -131,7 +131,7 @@ fn print(
             checked,
             problems,
         };
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&report)?;
     } else {
         for problem in problems {
             out.line(&escape(&problem.to_string()))?;

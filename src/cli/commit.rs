@@ -94,7 +94,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
                 layer_size: committed.layer.size,
                 warnings: committed.warnings.texts,
             };
-            out.line(&serde_json::to_string_pretty(&report)?)?;
+            out.json(&report)?;
         }
         Some(reference) => out.line(&format!("committed {}", reference.familiar()))?,
         None => out.line(&format!("committed {}", committed.digest))?,

@@ -50,7 +50,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             name: &args.name,
             changes: changes.collect(),
         };
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&report)?;
     } else {
         for (path, kind) in &found.differences {
             let letter = match kind {

@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             name: args.name.clone(),
             runs: runs.into_iter().map(output::Run::from).collect(),
         };
-        out.line(&serde_json::to_string_pretty(&history)?)?;
+        out.json(&history)?;
     } else if args.timing {
         out.table(&timing(&runs))?;
     } else {

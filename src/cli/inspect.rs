@@ -43,7 +43,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         containers,
     };
     let mut out = Out::stdout();
-    out.line(&serde_json::to_string_pretty(&inspection)?)?;
+    out.json(&inspection)?;
     out.flush()?;
     Ok(status)
 }

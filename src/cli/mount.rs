@@ -56,7 +56,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
     if args.json {
         let schema = output::SCHEMA;
-        out.line(&serde_json::to_string_pretty(&List { schema, mounts })?)?;
+        out.json(&List { schema, mounts })?;
     } else if args.names.is_empty() {
         let mut table = Table::new(&["NAME", "PATH"]);
         for mount in &mounts {

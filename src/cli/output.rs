@@ -26,6 +26,25 @@ pub struct List {
     pub containers: Vec<Summary>,
 }
 
+/// `image pull`, `image load` and `image inspect`.
+#[derive(Debug, Serialize)]
+pub struct Images<'a, T> {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// In the order they were asked for, or are in the archive.
+    pub images: &'a [T],
+}
+
+impl<'a, T> Images<'a, T> {
+    /// These.
+    pub fn new(images: &'a [T]) -> Self {
+        Self {
+            schema: SCHEMA,
+            images,
+        }
+    }
+}
+
 /// One container of `ps --json`.
 #[derive(Debug, Serialize)]
 pub struct Summary {

@@ -43,7 +43,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             schema: output::SCHEMA,
             containers: listed.into_iter().map(output::Summary::from).collect(),
         };
-        out.line(&serde_json::to_string_pretty(&list)?)?;
+        out.json(&list)?;
     } else if args.quiet {
         for container in &listed {
             out.line(container.name.as_str())?;

@@ -16,7 +16,7 @@ pub struct Args {}
 /// Standard output cannot be written.
 pub fn run(_args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
-    out.line(&serde_json::to_string_pretty(&render_schema())?)?;
+    out.json(&render_schema())?;
     out.flush()?;
     Ok(ExitStatus::Success)
 }

@@ -9,6 +9,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write};
 
+use serde::Serialize;
+
 /// Standard output, buffered when it is no terminal.
 pub struct Out {
     inner: Box<dyn Write>,
@@ -66,6 +68,12 @@ impl Out {
     /// Writes one line as it is.
     pub fn line(&mut self, text: &str) -> io::Result<()> {
         self.inner.write_all(text.as_bytes())?;
+        self.inner.write_all(b"\n")
+    }
+
+    /// Writes a document of its own, as JSON.
+    pub fn json(&mut self, document: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer_pretty(&mut self.inner, document)?;
         self.inner.write_all(b"\n")
     }
 

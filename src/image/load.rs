@@ -63,12 +63,11 @@ pub struct Loaded {
     pub id: Digest,
 }
 
-/// Loads all images of an archive, if `policy` takes it; `name`, if any, is given to the only one.
+/// Loads all images of an archive, if the machine's policy takes it; `name`, if any, is given to the only one.
 pub fn load(
     store: &Store,
     source: Source,
     name: Option<&Reference>,
-    policy: &Policy,
     report: &mut dyn FnMut(Event),
 ) -> anyhow::Result<Vec<Loaded>> {
     let change = store.change()?;
@@ -80,7 +79,7 @@ pub fn load(
             (archive.context("reading an archive from a stream")?, None)
         }
     };
-    check_policy(policy, &archive, path.as_deref())?;
+    check_policy(&Policy::load(&store.paths)?, &archive, path.as_deref())?;
     let mut images = describe(&archive)?;
     if let Some(name) = name {
         match images.as_mut_slice() {

@@ -22,7 +22,6 @@ use wharf::image::load::{Loaded, Source, load};
 use wharf::image::store::Store;
 use wharf::image::{Digest, check};
 use wharf::paths::Paths;
-use wharf::registry::policy::Policy;
 use wharf::sys::fs::{Durability, write_atomic};
 
 use crate::tar::{Header, Tar, gzip, zstd};
@@ -231,13 +230,7 @@ impl Rig {
     pub fn load(&self, archive: &[u8]) -> anyhow::Result<Vec<Loaded>> {
         let file = self.dir.path().join("archive");
         put(&file, archive);
-        let loaded = load(
-            &self.store,
-            Source::Path(file),
-            None,
-            &Policy::default(),
-            &mut |_| {},
-        );
+        let loaded = load(&self.store, Source::Path(file), None, &mut |_| {});
         self.assert_clean(&loaded.as_ref().map_err(|err| format!("{err:#}")).err());
         loaded
     }

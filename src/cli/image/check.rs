@@ -106,7 +106,7 @@ fn print(args: &Args, report: &Report, findings: Vec<Found>) -> anyhow::Result<E
             layers: report.layers,
             findings,
         };
-        out.line(&serde_json::to_string_pretty(&printed)?)?;
+        out.json(&printed)?;
     } else {
         for found in &findings {
             let finding = &found.finding;

@@ -64,7 +64,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             schema: SCHEMA,
             changes: differences.into_iter().map(Changed::from).collect(),
         };
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&report)?;
     } else {
         for Difference { kind, path } in &differences {
             let (letter, colour) = match kind {

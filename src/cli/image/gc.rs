@@ -71,7 +71,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             low_water_bytes: marks.low,
             kept,
         };
-        out.line(&serde_json::to_string_pretty(&collected)?)?;
+        out.json(&collected)?;
     } else {
         let size = super::size;
         out.line(&format!(

@@ -59,7 +59,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             digest,
             steps,
         };
-        out.line(&serde_json::to_string_pretty(&history)?)?;
+        out.json(&history)?;
     } else {
         print_table(&mut out, &steps, args)?;
     }

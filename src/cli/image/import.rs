@@ -86,7 +86,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             digest: made.digest,
             id: made.id,
         };
-        out.line(&serde_json::to_string_pretty(&made)?)?;
+        out.json(&made)?;
     } else {
         let name = args.name.as_ref().map(Reference::familiar);
         let name = name.unwrap_or_else(|| made.digest.to_string());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::SCHEMA;
+use crate::cli::output::Images;
 use crate::cli::terminal::Out;
 use crate::engine::keep::{self, Reason};
 use crate::image::manifest::{Manifest, Platform};
@@ -27,12 +27,6 @@ pub(super) struct Args {
     /// Print JSON, which is the default and the only format
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Report {
-    schema: u32,
-    images: Vec<Inspected>,
 }
 
 #[derive(Serialize)]
@@ -84,8 +78,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         .map(|text| inspect(paths, &store, &sizes, text))
         .collect::<anyhow::Result<Vec<Inspected>>>()?;
     let mut out = Out::stdout();
-    let schema = SCHEMA;
-    out.line(&serde_json::to_string_pretty(&Report { schema, images })?)?;
+    out.json(&Images::new(&images))?;
     out.flush()?;
     Ok(ExitStatus::Success)
 }

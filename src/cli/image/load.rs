@@ -8,16 +8,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
 use crate::cli::exit::{Exit, ExitStatus};
-use crate::cli::output::SCHEMA;
+use crate::cli::output::Images;
 use crate::cli::terminal::{Out, escape};
 use crate::engine::keep;
 use crate::image::Reference;
-use crate::image::load::{Event, Loaded, Source, load};
+use crate::image::load::{Event, Source, load};
 use crate::paths::Paths;
-use crate::registry::policy::Policy;
 
 /// Load the images of a docker-archive, an oci-archive or an OCI layout
 #[derive(Debug, clap::Args)]
@@ -31,12 +29,6 @@ pub(super) struct Args {
     /// Print what was loaded as JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: u32,
-    images: &'a [Loaded],
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
@@ -53,9 +45,8 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let store = keep::store(paths)?;
     let mut progress = Progress::new();
-    let policy = Policy::load(paths)?;
     let name = args.name.as_ref();
-    let loaded = load(&store, source, name, &policy, &mut |event| {
+    let loaded = load(&store, source, name, &mut |event| {
         progress.show(event);
     })
     .with_context(|| format!("loading '{}'", args.file.display()));
@@ -63,11 +54,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let loaded = loaded?;
     let mut out = Out::stdout();
     if args.json {
-        let report = Report {
-            schema: SCHEMA,
-            images: &loaded,
-        };
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&Images::new(&loaded))?;
     } else {
         for image in &loaded {
             for reference in &image.references {

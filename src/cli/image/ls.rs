@@ -126,7 +126,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let mut out = Out::stdout();
     if args.json {
-        out.line(&serde_json::to_string_pretty(&list)?)?;
+        out.json(&list)?;
     } else if args.quiet {
         for digest in digests {
             out.line(&digest.to_string())?;

@@ -62,7 +62,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             schema: SCHEMA,
             mounts: mounted,
         };
-        out.line(&serde_json::to_string_pretty(&list)?)?;
+        out.json(&list)?;
     } else if args.images.is_empty() {
         let mut table = Table::new(&["REFERENCE", "PATH"]);
         for mount in &mounted {

@@ -108,7 +108,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let mut out = Out::stdout();
     if args.json {
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&report)?;
     } else {
         report.print(&mut out)?;
     }

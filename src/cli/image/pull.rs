@@ -8,16 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::SCHEMA;
+use crate::cli::output::Images;
 use crate::cli::terminal::{Out, escape};
 use crate::definition::{PullPolicy, image};
 use crate::engine::{gc, images, keep};
 use crate::image::Digest;
 use crate::image::manifest::Platform;
-use crate::image::pull::{self, Event, Options, Outcome, Pulled};
+use crate::image::pull::{self, Event, Options, Outcome};
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::registry::Client;
@@ -45,12 +44,6 @@ pub(super) struct Args {
     /// Print what was pulled as JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct Report {
-    schema: u32,
-    images: Vec<Pulled>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -136,11 +129,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         all.push(pulled);
     }
     if args.json {
-        let schema = SCHEMA;
-        out.line(&serde_json::to_string_pretty(&Report {
-            schema,
-            images: all,
-        })?)?;
+        out.json(&Images::new(&all))?;
     }
     out.flush()?;
     // The sweep of what other, killed pulls left; nobody may be at it, and the next one does it too.

@@ -83,7 +83,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             digest,
             blobs: blobs.collect(),
         };
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&report)?;
     } else {
         out.line(&format!("pushed {} {digest}", target.familiar()))?;
     }

@@ -65,7 +65,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             removed,
             freed_bytes: before.freed(&Stored::load(&store)?),
         };
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&report)?;
     }
     out.flush()?;
     first.map_or(Ok(ExitStatus::Success), Err)

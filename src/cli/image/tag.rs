@@ -45,7 +45,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             digest,
         };
         let mut out = Out::stdout();
-        out.line(&serde_json::to_string_pretty(&tagged)?)?;
+        out.json(&tagged)?;
         out.flush()?;
     }
     Ok(ExitStatus::Success)

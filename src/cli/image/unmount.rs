@@ -55,7 +55,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
             schema: SCHEMA,
             unmounted,
         };
-        out.line(&serde_json::to_string_pretty(&report)?)?;
+        out.json(&report)?;
         out.flush()?;
     }
     first.map_or(Ok(ExitStatus::Success), Err)
