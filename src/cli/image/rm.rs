@@ -17,7 +17,7 @@ pub(super) struct Args {
     /// References, or ids to remove all names of an image
     #[arg(value_name = "REF", required = true)]
     images: Vec<String>,
-    /// An image that is not there is no error; one that a container runs is refused all the same
+    /// An image that is not there is no error; one that is running or mounted is refused all the same
     #[arg(short, long)]
     force: bool,
     /// Print what was removed as JSON
