@@ -120,24 +120,23 @@ pub fn present(
     text: &str,
     platform: Option<&Platform>,
 ) -> anyhow::Result<Option<Pulled>> {
-    let found = || -> anyhow::Result<Pulled> {
-        let (reference, digest) = store.find(text)?;
-        let reference = reference.map_or_else(|| text.parse(), Ok)?;
-        let documents = whole(store, &digest)?;
-        let found = documents.config.platform();
-        ensure!(
-            platform.is_none_or(|asked| asked.runs(&found)),
-            "it is for {found}"
-        );
-        Ok(Pulled {
-            reference,
-            digest,
-            id: documents.manifest.config.digest,
-            outcome: Outcome::Present,
-            downloaded: 0,
-        })
+    let Some((reference, digest)) = sift(store.find(text))? else {
+        return Ok(None);
     };
-    sift(found())
+    let Some(documents) = sift(whole(store, &digest))? else {
+        return Ok(None);
+    };
+    let found = documents.config.platform();
+    if platform.is_some_and(|asked| !asked.runs(&found)) {
+        return Ok(None);
+    }
+    Ok(Some(Pulled {
+        reference: reference.map_or_else(|| text.parse(), Ok)?,
+        digest,
+        id: documents.manifest.config.digest,
+        outcome: Outcome::Present,
+        downloaded: 0,
+    }))
 }
 
 /// The documents of an image of which nothing is missing.
