@@ -8,7 +8,7 @@
 use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::extract::{Extractor, Notes};
@@ -151,32 +151,41 @@ pub fn load(layers: &Path, diff_id: &Digest) -> anyhow::Result<LayerRecord> {
     read().with_context(|| format!("reading layer '{diff_id}'"))
 }
 
-/// Reads every file of the layer and says what is not as it was when it was unpacked; at most
-/// a few findings for a layer.
-///
-/// # Errors
-///
-/// Something is absent, damaged so that it cannot be compared, or cannot be read.
-pub fn check(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> anyhow::Result<()> {
+/// Reads every file of the layer and says what is not as it was when it was unpacked, and what is
+/// absent, damaged so that it cannot be compared, or cannot be read; at most a few findings for a
+/// layer.
+pub fn check(layers: &Path, diff_id: &Digest) -> Vec<anyhow::Error> {
+    let mut findings = Vec::new();
+    if let Err(err) = compare(layers, diff_id, &mut findings) {
+        findings.push(err);
+    }
+    findings
+}
+
+fn compare(
+    layers: &Path,
+    diff_id: &Digest,
+    findings: &mut Vec<anyhow::Error>,
+) -> anyhow::Result<()> {
     let record = load(layers, diff_id)?;
     let dir = dir(layers, diff_id);
     let mut names = sys::fs::list_dir(&dir)?;
     names.retain(|name| !["facts", "fs", "layer.json"].iter().any(|own| name == own));
     findings.extend(names.iter().map(|name| {
         let name = printable(name.as_encoded_bytes());
-        format!("unexpected file '{name}' beside the layer")
+        anyhow!("unexpected file '{name}' beside the layer")
     }));
     let stored = Dir::open(&dir)?.open_file("facts".as_ref())?;
     let mut compare = Compare::new(Hashing::new(stored));
     let totals = facts::write(&dir.join("fs"), &mut compare, &Known::default())?;
     let digest = compare.finish(findings)?;
     if digest != record.facts {
-        findings.push("the file 'facts' is damaged".to_owned());
+        findings.push(anyhow!("the file 'facts' is damaged"));
     }
     let opaque = is_opaque(&Dir::open(&dir.join("fs"))?)?;
     let (entries, bytes) = (totals.entries, totals.bytes);
     if (entries, bytes, opaque) != (record.entries, record.bytes, record.opaque) {
-        findings.push("'layer.json' does not agree with the tree".to_owned());
+        findings.push(anyhow!("'layer.json' does not agree with the tree"));
     }
     Ok(())
 }
@@ -208,7 +217,7 @@ impl<R: Read> Compare<Hashing<R>> {
         Ok(line)
     }
 
-    fn finish(mut self, findings: &mut Vec<String>) -> anyhow::Result<Digest> {
+    fn finish(mut self, findings: &mut Vec<anyhow::Error>) -> anyhow::Result<Digest> {
         if self.first.is_none() {
             let rest = self.stored_line()?;
             if !rest.is_empty() {
@@ -223,9 +232,9 @@ impl<R: Read> Compare<Hashing<R>> {
                     + if line.is_empty() { "(nothing)" } else { "" }
             };
             findings.push(if was == is {
-                format!("'{}' is not as it was unpacked", shown(&stored, &was))
+                anyhow!("'{}' is not as it was unpacked", shown(&stored, &was))
             } else {
-                format!(
+                anyhow!(
                     "'{}' was unpacked, but '{}' is there",
                     shown(&stored, &was),
                     shown(&found, &is)
