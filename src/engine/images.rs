@@ -86,8 +86,8 @@ fn find_or_pull(
             if sift(store.find(image))?.is_some() {
                 return store.resolve(image);
             }
-            return match meanings(place, image)?.first() {
-                Some(name) => store.resolve(name),
+            return match store.meanings(&place.client(), image)?.first() {
+                Some((name, _)) => store.resolve(name),
                 None => Err(pull::absent_and_never(image)),
             };
         }
@@ -145,16 +145,13 @@ pub fn prefetch(
     match pull_image(&place, image, &options, notifier) {
         Ok(_) => Ok(()),
         Err(err) => {
-            let is_present = |name: &String| {
-                let found = pull::present(&store, name, options.platform.as_ref());
-                matches!(found, Ok(Some(_)))
-            };
-            match meanings(&place, image) {
-                Ok(names) if names.iter().any(is_present) => {
+            let platform = options.platform.as_ref();
+            match pull::present(&store, &place.client(), image, platform) {
+                Ok(Some(_)) => {
                     warn_cached(notifier, image, &err);
                     Ok(())
                 }
-                Ok(_) | Err(_) => Err(err),
+                Ok(None) | Err(_) => Err(err),
             }
         }
     }
@@ -177,16 +174,10 @@ fn tell(notifier: Option<&Notifier>, text: &str) {
 
 /// The image of an earlier pull, which a short name may have found on any registry of the list.
 fn cached(place: &Place<'_>, image: &str) -> Option<Image> {
-    let names = meanings(place, image).ok()?;
-    names.iter().find_map(|name| place.store.resolve(name).ok())
-}
-
-/// The names by which the image can be in the store, the one that is meant first.
-fn meanings(place: &Place<'_>, image: &str) -> anyhow::Result<Vec<String>> {
-    let client = Client::with_limits(place.paths, place.settings, place.limits);
-    let candidates = client.candidates(image).unwrap_or_default();
-    let found = place.store.meanings(image, &candidates)?;
-    Ok(found.into_iter().map(|(name, _)| name).collect())
+    let names = place.store.meanings(&place.client(), image).ok()?;
+    names
+        .iter()
+        .find_map(|(name, _)| place.store.resolve(name).ok())
 }
 
 /// Where an image is pulled to, and how.
@@ -195,6 +186,12 @@ struct Place<'a> {
     paths: &'a Paths,
     settings: &'a Settings,
     limits: Limits,
+}
+
+impl Place<'_> {
+    fn client(&self) -> Client {
+        Client::with_limits(self.paths, self.settings, self.limits)
+    }
 }
 
 /// For a refresh, which nobody needs: a registry that does not answer holds no start up for long.
@@ -218,9 +215,9 @@ fn pull_image(
         store,
         paths,
         settings,
-        limits,
+        ..
     } = place;
-    let client = Client::with_limits(paths, settings, *limits);
+    let client = place.client();
     let progress = Progress::new(image, notifier);
     progress.send(
         &format!("pulling {}: asking the registry", progress.image),

@@ -87,14 +87,19 @@ pub fn in_use(paths: &Paths) -> anyhow::Result<Needs> {
 /// The images that prune and garbage collection leave alone.
 pub fn needs(paths: &Paths, settings: &Settings, store: &Store) -> anyhow::Result<Needs> {
     let mut needs = in_use(paths)?;
-    let names = Names {
-        store,
-        client: Client::new(paths, settings)?,
+    let client = Client::new(paths, settings)?;
+    let mut keep = |text: &str, reason: Reason| -> anyhow::Result<()> {
+        // All that the name can mean: which of them the next start takes depends on its policy and
+        // on what registries answer then. None is in the store yet, perhaps.
+        for (_, digest) in store.meanings(&client, text)? {
+            add(&mut needs, Some(digest), reason.clone());
+        }
+        Ok(())
     };
     let mut containers = BTreeSet::new();
     for (name, gist) in definitions::gists(paths) {
         if let Gist::Image(reference) = gist {
-            names.add(&mut needs, &reference, Reason::Defined(name.clone()))?;
+            keep(&reference, Reason::Defined(name.clone()))?;
         }
         containers.insert(name);
     }
@@ -102,14 +107,14 @@ pub fn needs(paths: &Paths, settings: &Settings, store: &Store) -> anyhow::Resul
         if let Ok(definition) = load::load(paths, &name)
             && let Root::Image(reference) = definition.root
         {
-            names.add(&mut needs, &reference, Reason::Defined(name.clone()))?;
+            keep(&reference, Reason::Defined(name.clone()))?;
         }
         containers.insert(name);
     }
     let (images, _) = definition::image::names(paths);
     for name in images {
         if let Ok(image) = definition::image::load(paths, &name) {
-            names.add(&mut needs, &image.image, Reason::Prefetched(name))?;
+            keep(&image.image, Reason::Prefetched(name))?;
         }
     }
     containers.extend(started(paths)?);
@@ -144,25 +149,6 @@ fn pins(settings: &Settings) -> Vec<Pattern> {
     patterns
         .filter_map(|pattern| pattern.parse().ok())
         .collect()
-}
-
-/// Finds images by what definitions call them.
-struct Names<'a> {
-    store: &'a Store,
-    client: Client,
-}
-
-impl Names<'_> {
-    /// All that the name can mean stay: which of them the next start takes depends on its policy
-    /// and on what registries answer then. None is in the store yet, perhaps.
-    fn add(&self, needs: &mut Needs, text: &str, reason: Reason) -> anyhow::Result<()> {
-        // A configuration that cannot be read finds nothing at the next start either.
-        let candidates = self.client.candidates(text).unwrap_or_default();
-        for (_, digest) in self.store.meanings(text, &candidates)? {
-            add(needs, Some(digest), reason.clone());
-        }
-        Ok(())
-    }
 }
 
 /// The containers that have a run-time directory.

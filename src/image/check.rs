@@ -100,10 +100,7 @@ pub fn check(store: &Store, report: &mut dyn FnMut(&str)) -> anyhow::Result<Repo
     for diff_id in layers {
         result.layers += 1;
         report(&format!("layer {}", diff_id.short()));
-        let mut problems = Vec::new();
-        let read = layer::check(store.layers_dir(), &diff_id, &mut problems);
-        let problems = problems.into_iter().map(anyhow::Error::msg);
-        for problem in problems.chain(read.err()) {
+        for problem in layer::check(store.layers_dir(), &diff_id) {
             let images = needed.layers.get(&diff_id);
             result.add(Place::Layer(diff_id), problem, images);
         }
@@ -171,12 +168,8 @@ impl Place {
             Self::Reference(name) => read_reference(store, name).map(drop),
             Self::Blob(digest) => check_blob(store, digest),
             Self::Layer(diff_id) => {
-                let mut problems = Vec::new();
-                let read = layer::check(store.layers_dir(), diff_id, &mut problems);
-                match problems.into_iter().next() {
-                    Some(first) => Err(anyhow::Error::msg(first)),
-                    None => read,
-                }
+                let first = layer::check(store.layers_dir(), diff_id).into_iter().next();
+                first.map_or(Ok(()), Err)
             }
         };
         result.err().map(|err| format!("{err:#}"))

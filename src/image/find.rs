@@ -7,16 +7,15 @@
 use super::damage::sift;
 use super::store::Store;
 use super::{Digest, Reference};
+use crate::registry::Client;
 
 impl Store {
     /// What `text` can mean of what is in the store, in the order in which a start takes it: the
-    /// name as it is, then the names that a short one has on registries, its `candidates`. Each
-    /// with the manifest that it leads to.
-    pub fn meanings(
-        &self,
-        text: &str,
-        candidates: &[Reference],
-    ) -> anyhow::Result<Vec<(String, Digest)>> {
+    /// name as it is, then the names that `client` says a short one has on registries. Each with
+    /// the manifest that it leads to.
+    pub fn meanings(&self, client: &Client, text: &str) -> anyhow::Result<Vec<(String, Digest)>> {
+        // A configuration that cannot be read finds nothing on registries either.
+        let candidates = client.candidates(text).unwrap_or_default();
         let candidates = candidates.iter().map(Reference::to_string);
         let mut meanings = Vec::new();
         for name in std::iter::once(text.to_owned()).chain(candidates) {

@@ -15,6 +15,7 @@ use anyhow::Context as _;
 
 use super::Digest;
 use super::store::{STAGING_PREFIX, Store};
+use crate::storage::layer;
 use crate::sys;
 use crate::sys::dir::Dir;
 
@@ -170,9 +171,8 @@ pub(super) fn staged_bytes(store: &Store) -> u64 {
             bytes = bytes.wrapping_add(found.map_or(0, |found| found.len()));
         }
         let dir = store.layers_dir().join(name);
-        for layer in sys::fs::list_dir(&dir).unwrap_or_default() {
-            let found = std::fs::symlink_metadata(dir.join(layer).join("facts"));
-            bytes = bytes.wrapping_add(found.map_or(0, |found| found.len()));
+        for name in sys::fs::list_dir(&dir).unwrap_or_default() {
+            bytes = bytes.wrapping_add(layer::facts_bytes(&dir.join(name)));
         }
     }
     bytes

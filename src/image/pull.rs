@@ -110,34 +110,45 @@ pub fn room_for(compressed: u64) -> u64 {
     compressed.saturating_mul(1 + fetch::UNPACKED_FACTOR)
 }
 
-/// The image `text` if it is in the store, whole, and for the platform, if one is asked for.
+/// The first image that `text` can mean which is in the store, whole, and for the platform, if one
+/// is asked for.
 ///
 /// # Errors
 ///
 /// The machine cannot read it, which tells nothing.
 pub fn present(
     store: &Store,
+    client: &Client,
     text: &str,
     platform: Option<&Platform>,
 ) -> anyhow::Result<Option<Pulled>> {
-    let found = || -> anyhow::Result<Pulled> {
-        let (reference, digest) = store.find(text)?;
-        let reference = reference.map_or_else(|| text.parse(), Ok)?;
-        let documents = whole(store, &digest)?;
-        let found = documents.config.platform();
-        ensure!(
-            platform.is_none_or(|asked| asked.runs(&found)),
-            "it is for {found}"
-        );
-        Ok(Pulled {
-            reference,
-            digest,
-            id: documents.manifest.config.digest,
-            outcome: Outcome::Present,
-            downloaded: 0,
-        })
+    for (name, _) in store.meanings(client, text)? {
+        if let Some(image) = named(store, &name, platform)? {
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
+}
+
+/// As [`present`], of the very name.
+fn named(store: &Store, text: &str, platform: Option<&Platform>) -> anyhow::Result<Option<Pulled>> {
+    let Some((reference, digest)) = sift(store.find(text))? else {
+        return Ok(None);
     };
-    sift(found())
+    let Some(documents) = sift(whole(store, &digest))? else {
+        return Ok(None);
+    };
+    let found = documents.config.platform();
+    if platform.is_some_and(|asked| !asked.runs(&found)) {
+        return Ok(None);
+    }
+    Ok(Some(Pulled {
+        reference: reference.map_or_else(|| text.parse(), Ok)?,
+        digest,
+        id: documents.manifest.config.digest,
+        outcome: Outcome::Present,
+        downloaded: 0,
+    }))
 }
 
 /// The documents of an image of which nothing is missing.
@@ -166,12 +177,8 @@ pub fn pull(
         PullPolicy::Always | PullPolicy::Newer => true,
         PullPolicy::Missing | PullPolicy::Never => false,
     };
-    if !asks {
-        for (name, _) in store.meanings(text, &candidates)? {
-            if let Some(image) = present(store, &name, platform)? {
-                return Ok(image);
-            }
-        }
+    if !asks && let Some(image) = present(store, client, text, platform)? {
+        return Ok(image);
     }
     if options.policy == PullPolicy::Never {
         bail!(absent_and_never(text));
@@ -272,7 +279,7 @@ impl Pull<'_> {
             return Ok(None);
         }
         let name = self.reference.to_string();
-        let Some(image) = present(self.store, &name, self.options.platform.as_ref())? else {
+        let Some(image) = named(self.store, &name, self.options.platform.as_ref())? else {
             return Ok(None);
         };
         let remote = self.client.digest(self.reference)?;

@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -70,7 +69,6 @@ pub(super) fn unpack(
         progress,
         failed: false,
     };
-    let walked = &AtomicU64::new(0);
     let (done, ended) = channel::<()>();
     let (source, unpacked) = thread::scope(|scope| {
         let unpacking = thread::Builder::new()
@@ -83,17 +81,20 @@ pub(super) fn unpack(
                     at: 0,
                 };
                 let _done = done;
-                layer::unpack(plain, tree, walked)
+                layer::unpack(plain, tree)
             })
             .context("starting a thread")?;
         let source = tee.run(&Pipe { full, empty });
         // The walk over what was unpacked can take long, and nothing is read meanwhile.
-        let mut before = 0;
-        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            let now = walked.load(Ordering::Relaxed);
+        let mut before = None;
+        loop {
+            let now = Some(layer::facts_bytes(tree));
             if now != before {
                 before = now;
                 progress(0);
+            }
+            if ended.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
+                break;
             }
         }
         let unpacked = unpacking

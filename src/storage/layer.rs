@@ -7,9 +7,8 @@
 
 use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::extract::{Extractor, Notes};
@@ -70,9 +69,8 @@ pub fn tree(layers: &Path, diff_id: &Digest) -> PathBuf {
 }
 
 /// Unpacks the plain archive that `reader` gives into the new directory `staging`. It is read to
-/// its end, behind its end mark too. `walked` grows in the walk that follows, in which nothing is
-/// read from the archive any more.
-pub fn unpack(reader: impl Read, staging: &Path, walked: &AtomicU64) -> anyhow::Result<Tree> {
+/// its end, behind its end mark too. In the walk that follows [`facts_bytes`] grows.
+pub fn unpack(reader: impl Read, staging: &Path) -> anyhow::Result<Tree> {
     let fs = staging.join("fs");
     sys::fs::ensure_dir(&fs, 0o700)?;
     let mut members = Members::new(reader);
@@ -82,7 +80,7 @@ pub fn unpack(reader: impl Read, staging: &Path, walked: &AtomicU64) -> anyhow::
     }
     members.drain()?;
     let (known, notes) = extractor.finish()?;
-    let (facts, totals) = write_facts(&fs, &staging.join("facts"), (&known, walked))?;
+    let (facts, totals) = write_facts(&fs, &staging.join("facts"), &known)?;
     Ok(Tree {
         totals,
         facts,
@@ -112,41 +110,19 @@ fn is_opaque(root: &Dir) -> anyhow::Result<bool> {
     Ok(dir::xattr(root, super::extract::OPAQUE_XATTR.as_ref())?.is_some())
 }
 
-/// A line of facts at a time.
-struct Counted<'a, W> {
-    out: W,
-    count: &'a AtomicU64,
-}
-
-impl<W: io::Write> io::Write for Counted<'_, W> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.out.write(buffer)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-fn write_facts(
-    fs: &Path,
-    path: &Path,
-    (known, count): (&Known, &AtomicU64),
-) -> anyhow::Result<(Digest, Totals)> {
+fn write_facts(fs: &Path, path: &Path, known: &Known) -> anyhow::Result<(Digest, Totals)> {
     let parent = Dir::open(path.parent().unwrap_or(Path::new(".")))?;
     let file = parent.make_file(path.file_name().unwrap_or_default())?;
     let mut out = Hashing::new(BufWriter::with_capacity(64 << 10, file));
-    let totals = facts::write(
-        fs,
-        &mut Counted {
-            out: &mut out,
-            count,
-        },
-        known,
-    )?;
+    let totals = facts::write(fs, &mut out, known)?;
     out.flush()?;
     Ok((out.finish().0, totals))
+}
+
+/// How far the facts of what was unpacked into `staging` are written, to see that work goes on in
+/// which nothing is read from the archive any more; 0 before.
+pub fn facts_bytes(staging: &Path) -> u64 {
+    std::fs::symlink_metadata(staging.join("facts")).map_or(0, |found| found.len())
 }
 
 /// The record of the layer `diff_id`, if it is there and looks whole; its content is not read.
@@ -175,32 +151,41 @@ pub fn load(layers: &Path, diff_id: &Digest) -> anyhow::Result<LayerRecord> {
     read().with_context(|| format!("reading layer '{diff_id}'"))
 }
 
-/// Reads every file of the layer and says what is not as it was when it was unpacked; at most
-/// a few findings for a layer.
-///
-/// # Errors
-///
-/// Something is absent, damaged so that it cannot be compared, or cannot be read.
-pub fn check(layers: &Path, diff_id: &Digest, findings: &mut Vec<String>) -> anyhow::Result<()> {
+/// Reads every file of the layer and says what is not as it was when it was unpacked, and what is
+/// absent, damaged so that it cannot be compared, or cannot be read; at most a few findings for a
+/// layer.
+pub fn check(layers: &Path, diff_id: &Digest) -> Vec<anyhow::Error> {
+    let mut findings = Vec::new();
+    if let Err(err) = compare(layers, diff_id, &mut findings) {
+        findings.push(err);
+    }
+    findings
+}
+
+fn compare(
+    layers: &Path,
+    diff_id: &Digest,
+    findings: &mut Vec<anyhow::Error>,
+) -> anyhow::Result<()> {
     let record = load(layers, diff_id)?;
     let dir = dir(layers, diff_id);
     let mut names = sys::fs::list_dir(&dir)?;
     names.retain(|name| !["facts", "fs", "layer.json"].iter().any(|own| name == own));
     findings.extend(names.iter().map(|name| {
         let name = printable(name.as_encoded_bytes());
-        format!("unexpected file '{name}' beside the layer")
+        anyhow!("unexpected file '{name}' beside the layer")
     }));
     let stored = Dir::open(&dir)?.open_file("facts".as_ref())?;
     let mut compare = Compare::new(Hashing::new(stored));
     let totals = facts::write(&dir.join("fs"), &mut compare, &Known::default())?;
     let digest = compare.finish(findings)?;
     if digest != record.facts {
-        findings.push("the file 'facts' is damaged".to_owned());
+        findings.push(anyhow!("the file 'facts' is damaged"));
     }
     let opaque = is_opaque(&Dir::open(&dir.join("fs"))?)?;
     let (entries, bytes) = (totals.entries, totals.bytes);
     if (entries, bytes, opaque) != (record.entries, record.bytes, record.opaque) {
-        findings.push("'layer.json' does not agree with the tree".to_owned());
+        findings.push(anyhow!("'layer.json' does not agree with the tree"));
     }
     Ok(())
 }
@@ -232,7 +217,7 @@ impl<R: Read> Compare<Hashing<R>> {
         Ok(line)
     }
 
-    fn finish(mut self, findings: &mut Vec<String>) -> anyhow::Result<Digest> {
+    fn finish(mut self, findings: &mut Vec<anyhow::Error>) -> anyhow::Result<Digest> {
         if self.first.is_none() {
             let rest = self.stored_line()?;
             if !rest.is_empty() {
@@ -247,9 +232,9 @@ impl<R: Read> Compare<Hashing<R>> {
                     + if line.is_empty() { "(nothing)" } else { "" }
             };
             findings.push(if was == is {
-                format!("'{}' is not as it was unpacked", shown(&stored, &was))
+                anyhow!("'{}' is not as it was unpacked", shown(&stored, &was))
             } else {
-                format!(
+                anyhow!(
                     "'{}' was unpacked, but '{}' is there",
                     shown(&stored, &was),
                     shown(&found, &is)

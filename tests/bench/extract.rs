@@ -18,8 +18,8 @@ fn main() -> anyhow::Result<()> {
     let file = File::open(archive).with_context(|| format!("opening '{archive}'"))?;
     let directory = Path::new(directory);
     let mut reader = Hashing::new(file);
-    let tree = layer::unpack(&mut reader, directory, &Default::default())
-        .with_context(|| format!("unpacking '{archive}'"))?;
+    let tree =
+        layer::unpack(&mut reader, directory).with_context(|| format!("unpacking '{archive}'"))?;
     let (diff_id, _, _) = reader.finish();
     layer::record(directory, &diff_id, &tree)?;
     Ok(Dir::open(directory)?.sync_file_system()?)
