@@ -59,8 +59,6 @@ struct Inner {
     settings: Settings,
     /// Read when first needed.
     config: OnceLock<Result<Config, String>>,
-    /// The same.
-    policy: OnceLock<Result<Policy, String>>,
     wire: Wire,
     files: Files,
     sessions: Mutex<HashMap<config::Place, Arc<Session>>>,
@@ -85,7 +83,6 @@ impl Client {
                 paths: paths.clone(),
                 settings: settings.clone(),
                 config: OnceLock::new(),
-                policy: OnceLock::new(),
                 wire: Wire::new(paths, limits),
                 files: Files::of(paths, limits.helper),
                 sessions: Mutex::new(HashMap::new()),
@@ -134,17 +131,11 @@ impl Client {
     ///
     /// [`Kind::Refused`] when it may not, or the policy cannot be read.
     pub fn permit(&self, reference: &Reference) -> Result<(), Error> {
-        let inner = &self.inner;
-        let policy = inner
-            .policy
-            .get_or_init(|| Policy::load(&inner.paths).map_err(|err| format!("{err:#}")));
-        let permitted = policy.as_ref().map_err(Clone::clone).and_then(|policy| {
-            let origin = Origin::Registry(reference);
-            policy.check(origin).map_err(|err| format!("{err:#}"))
-        });
-        permitted.map_err(|message| {
-            let repository = Some(reference.repository());
-            Error::new(reference.registry(), repository, &Failure::refused(message))
+        let policy = Policy::load(&self.inner.paths);
+        let permitted = policy.and_then(|policy| policy.check(Origin::Registry(reference)));
+        permitted.map_err(|err| {
+            let failure = Failure::refused(format!("{err:#}"));
+            Error::new(reference.registry(), Some(reference.repository()), &failure)
         })
     }
 

@@ -183,6 +183,8 @@ fn r12_a_mirror_that_goes_away_amid_a_blob_and_everybody_with_it() {
         err.contains(&format!("; mirror '{}': ", copy.host())),
         "{err}"
     );
+    // A mirror has one try, of which nothing is said.
+    assert!(!err.contains("(1 tries)"), "{err}");
 }
 
 #[test]

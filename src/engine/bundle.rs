@@ -52,12 +52,11 @@ pub(crate) struct Bundle {
 }
 
 /// Makes the bundle.
-pub(crate) fn prepare(
-    start: &Start<'_>,
-    rootfs: &Rootfs,
-    image: &Config,
-) -> anyhow::Result<Bundle> {
+pub(crate) fn prepare(start: &Start<'_>, rootfs: &Rootfs) -> anyhow::Result<Bundle> {
     let definition = &start.definition;
+    // A directory of the host has no configuration.
+    let none = Config::default();
+    let image = start.source.as_ref().map_or(&none, |image| &image.config);
     let dir = start.engine.paths.container_runtime(&definition.name);
     let root = Root::open(rootfs.path())?;
     let payload = payload::resolve(definition, image, &root)?;

@@ -120,6 +120,7 @@ pub(crate) fn write_record(
     bundle: &Bundle,
     pid: i32,
 ) -> anyhow::Result<RunRecord> {
+    let image = start.image_record()?;
     let definition = start.definition;
     let unit = start.payload.parent();
     let record = RunRecord {
@@ -132,7 +133,7 @@ pub(crate) fn write_record(
         pid_start_ticks: sys::process::start_ticks(pid)?,
         started_at: jiff::Timestamp::now().to_string(),
         runtime: start.runtime.program().to_owned(),
-        image: start.image,
+        image,
         payload_cgroup: start.payload.path().to_owned(),
         args: bundle.args.clone(),
         env: bundle.env.clone(),

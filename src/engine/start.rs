@@ -88,10 +88,27 @@ pub(crate) struct Start<'a> {
     pub(crate) cgroup_namespace: CgroupNamespace,
     /// systemd's id of this run; none in a person's shell.
     pub(crate) invocation_id: Option<String>,
-    pub(crate) image: ImageRecord,
     /// None for a directory of the host.
     pub(crate) source: Option<Image>,
     pub(crate) stopwatch: Stopwatch,
+}
+
+impl Start<'_> {
+    /// The image that the definition names.
+    fn image(&self) -> anyhow::Result<&Image> {
+        self.source.as_ref().context("the image was not looked up")
+    }
+
+    /// What the run-time record says of the root file system.
+    pub(crate) fn image_record(&self) -> anyhow::Result<ImageRecord> {
+        Ok(match &self.definition.root {
+            RootSource::Rootfs(path) => ImageRecord::Rootfs(path.clone()),
+            RootSource::Image(reference) => ImageRecord::Image {
+                reference: reference.clone(),
+                digest: self.image()?.digest.clone(),
+            },
+        })
+    }
 }
 
 /// Starts the container and becomes its relay, or stays with it in a person's shell. Returns the
@@ -218,7 +235,6 @@ fn prepare<'a>(
         cgroup_namespace,
         // A terminal may run in a unit of its own, whose id is not the container's.
         invocation_id: notifier.and_then(|_| std::env::var("INVOCATION_ID").ok()),
-        image: record_of(&definition, source.as_ref()),
         source,
         definition,
         settings,
@@ -226,11 +242,8 @@ fn prepare<'a>(
     };
     let rootfs = mount_rootfs(&start)?;
     start.stopwatch.lap("mount");
-    // A directory of the host has no configuration.
-    let image = start.source.as_ref();
-    let config = image.map(|image| image.config.clone()).unwrap_or_default();
     // Volumes are filled at first use, which takes as long as they are large.
-    let bundle = images::patiently(notifier, || bundle::prepare(&start, &rootfs, &config))?;
+    let bundle = images::patiently(notifier, || bundle::prepare(&start, &rootfs))?;
     start.stopwatch.lap("bundle");
     Ok((start, bundle, rootfs))
 }
@@ -283,16 +296,6 @@ fn obtain_image(
     }
 }
 
-fn record_of(definition: &Definition, image: Option<&Image>) -> ImageRecord {
-    match (&definition.root, image) {
-        (RootSource::Rootfs(path), _) => ImageRecord::Rootfs(path.clone()),
-        (RootSource::Image(reference), image) => ImageRecord::Image {
-            reference: reference.clone(),
-            digest: image.map(|image| image.digest.clone()).unwrap_or_default(),
-        },
-    }
-}
-
 /// Step 3. The root of the cgroup namespace is the unit's cgroup: the container then finds the
 /// unit's limits, those that `systemctl set-property` changes, at the root of its /sys/fs/cgroup.
 fn enter_cgroup(
@@ -329,8 +332,7 @@ fn mount_rootfs(start: &Start<'_>) -> anyhow::Result<Rootfs> {
     match &definition.root {
         RootSource::Rootfs(source) => overlay::bind(paths, &definition.name, source),
         RootSource::Image(_) => {
-            let image = start.source.as_ref();
-            let layers = image.map_or(&[][..], |image| &image.layers);
+            let layers = &start.image()?.layers;
             overlay::mount(paths, &definition.name, layers, upper(definition))
         }
     }

@@ -16,7 +16,7 @@ use ureq::http::{Method, header};
 
 use super::error::{Error, Failure, Kind};
 use super::range::ContentRange;
-use super::retry::{Trouble, backoff, pause};
+use super::retry::{Trouble, backoff, pause, shown_tries};
 use super::session::{Scope, Session};
 use super::transport::BodyReader;
 use super::wire::{Answer, Message, trouble};
@@ -237,8 +237,12 @@ impl Blob {
             return Ok(());
         }
         let message = format!(
-            "blob {} broke off after {} of {} bytes: {} ({} tries)",
-            self.digest, self.given, self.size, failure.message, self.broken
+            "blob {} broke off after {} of {} bytes: {}{}",
+            self.digest,
+            self.given,
+            self.size,
+            failure.message,
+            shown_tries(self.broken)
         );
         self.leave(Failure { message, ..failure })
     }

@@ -60,16 +60,20 @@ pub(super) fn persist<T>(
             return Err(Failure::new(failure.kind, message));
         }
         if tried >= tries {
-            let message = if tried == 1 {
-                failure.message
-            } else {
-                format!("{} ({tried} tries)", failure.message)
-            };
+            let message = format!("{}{}", failure.message, shown_tries(tried));
             return Err(Failure::new(failure.kind, message));
         }
         let wait = retry_after.unwrap_or_else(|| backoff(limits, tried));
         tracing::debug!("{}; trying again in {wait:?}", failure.message);
         pause(wait);
+    }
+}
+
+/// How many tries there were, to end a message with; nothing is said of a single one.
+pub(super) fn shown_tries(tries: u32) -> String {
+    match tries {
+        1 => String::new(),
+        more => format!(" ({more} tries)"),
     }
 }
 
