@@ -103,6 +103,25 @@ fn the_policy_of_the_machine_is_asked_before_a_load() {
 }
 
 #[test]
+fn a_pipe_is_loaded_by_its_name() {
+    let rig = Rig::new();
+    let file = rig.path().join("nginx.tar");
+    put(&file, &archive(&layout::docker(&["nginx:1"], &layers())));
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "cat \"$1\" | \"$2\" --root \"$3\" image load /dev/stdin",
+        "-",
+    ]);
+    command.arg(&file).arg(env!("CARGO_BIN_EXE_wharf"));
+    let output = command.arg(rig.root()).run().unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "loaded nginx:1\n"
+    );
+}
+
+#[test]
 fn the_binary_loads_lists_inspects_tags_and_removes() {
     let rig = Rig::new();
     let file = rig.path().join("nginx.tar");

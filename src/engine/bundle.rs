@@ -65,6 +65,7 @@ pub(crate) fn prepare(start: &Start<'_>, rootfs: &Rootfs) -> anyhow::Result<Bund
         definition,
         upper: upper(definition),
         root: &root,
+        image: start.source.as_ref(),
         payload: &payload,
     })?;
     check_command(definition, &root, &binds, &payload)?;

@@ -186,8 +186,9 @@ impl Tree {
         opened.with_context(opening)
     }
 
-    /// Fails if the container has ended and taken its writable layer with it since it was found:
-    /// whatever was read may lack some of it.
+    /// Fails if the container has ended and taken its writable layer with it since it was found, or
+    /// if its image has gone, which nothing keeps for one that rests: whatever was read may lack
+    /// some of it.
     pub fn check_whole(&self) -> anyhow::Result<()> {
         if inode_of(&self.base) != self.upper_inode {
             bail!(
@@ -196,7 +197,10 @@ impl Tree {
                 self.name
             );
         }
-        Ok(())
+        match &self.base {
+            Base::Image { image, .. } => image.require_unchanged(),
+            Base::Directory(_) => Ok(()),
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! by descriptor below it: a link of the image never leads one of them out (hostile-inputs X3,
 //! X5). Targets inside another mount are left to the runtime, which sees that mount.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 use crate::definition::{Definition, Propagation, Volume, VolumeSource};
 use crate::engine::payload::Payload;
 use crate::engine::spec::mounts::Bind;
+use crate::image::Image;
 use crate::paths::Paths;
 use crate::storage::overlay::Upper;
 use crate::storage::volume;
@@ -30,6 +31,8 @@ pub(super) struct Site<'a> {
     pub upper: Upper,
     /// The mounted root file system.
     pub root: &'a Root,
+    /// What it is mounted from; none for a directory of the host.
+    pub image: Option<&'a Image>,
     /// What runs in it: its user is the owner for `U`, its image declares volumes.
     pub payload: &'a Payload,
 }
@@ -65,9 +68,13 @@ pub(super) fn resolve(site: &Site<'_>) -> anyhow::Result<Vec<Bind>> {
 }
 
 fn source_of(site: &Site<'_>, entry: &Volume) -> anyhow::Result<PathBuf> {
-    // What the image has there; a target that is no directory in it has nothing to copy.
-    let content = site.root.open_dir(Path::new(&entry.target)).ok();
-    let content = content.as_ref().map(|fd| fd.as_fd());
+    let dir = content_of(site, &entry.target)?;
+    // No record says yet that the image is in use, and it may be removed while it is copied.
+    let check = || site.image.map_or(Ok(()), Image::require_unchanged);
+    let content = volume::Content {
+        dir: dir.as_ref().map(|dir| dir.as_fd()),
+        check: &check,
+    };
     match &entry.source {
         VolumeSource::Bind(path) if path.exists() => Ok(path.clone()),
         VolumeSource::Bind(path) => bail!(
@@ -82,6 +89,15 @@ fn source_of(site: &Site<'_>, entry: &Volume) -> anyhow::Result<PathBuf> {
             &entry.target,
             content,
         ),
+    }
+}
+
+/// What the image has there; a target that is no directory in it has nothing to copy.
+fn content_of(site: &Site<'_>, target: &str) -> sys::Result<Option<OwnedFd>> {
+    match site.root.open_dir(Path::new(target)) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(err) if sys::is_of_machine(&err.cause) => Err(err),
+        Err(_) => Ok(None),
     }
 }
 

@@ -73,7 +73,10 @@ pub fn load(
     let change = store.change()?;
     let spool = change.make_spool()?;
     let (archive, path) = match source {
-        Source::Path(path) => (Archive::open(&path, &spool)?, Some(path)),
+        Source::Path(path) => match place(&path) {
+            Some(place) => (Archive::open(&place, &spool)?, Some(place)),
+            None => (Archive::open(&path, &spool)?, None),
+        },
         Source::Stream(file) => {
             let archive = Archive::from_stream(file, &spool);
             (archive.context("reading an archive from a stream")?, None)
@@ -107,12 +110,18 @@ pub fn load(
     Ok(loaded)
 }
 
+/// A file or a directory without links, as a policy's scopes name it; a pipe has no place.
+fn place(path: &Path) -> Option<PathBuf> {
+    let has_place = path.is_file() || path.is_dir();
+    has_place
+        .then(|| std::fs::canonicalize(path).ok())
+        .flatten()
+}
+
 /// An archive that can be read in two ways has to be taken in both.
 fn check_policy(policy: &Policy, archive: &Archive, path: Option<&Path>) -> anyhow::Result<()> {
-    // As scopes have it, without links.
-    let path = path.map(std::fs::canonicalize).transpose()?;
     if archive.contains("index.json") {
-        policy.check(match &path {
+        policy.check(match path {
             Some(path) if path.is_dir() => Origin::OciLayout(path),
             Some(path) => Origin::OciArchive(Some(path)),
             None => Origin::OciArchive(None),

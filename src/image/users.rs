@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
@@ -42,6 +42,29 @@ impl Stamp {
     }
 }
 
+impl Image {
+    /// Sees that its layers are the very trees that were looked up.
+    ///
+    /// # Errors
+    ///
+    /// It was removed or repaired since: what was read of it in between may be incomplete.
+    pub fn require_unchanged(&self) -> anyhow::Result<()> {
+        // A tree that cannot be looked at is as good as gone.
+        let same = |(tree, stamp): (&PathBuf, &Stamp)| {
+            let found = Stamp::of(tree);
+            found.is_ok_and(|found| found == *stamp)
+        };
+        let mut trees = self.layers.iter().zip(&self.stamps);
+        ensure!(trees.all(same), self.changed());
+        Ok(())
+    }
+
+    fn changed(&self) -> String {
+        let name = self.reference.escape_debug();
+        format!("image '{name}' was removed or repaired meanwhile; try again")
+    }
+}
+
 impl Store {
     /// Writes down with `note` that the image is in use, and sees that it is there still, the very
     /// trees that were looked up. From then on it is neither removed nor replaced.
@@ -56,24 +79,8 @@ impl Store {
     ) -> anyhow::Result<()> {
         let _names = self.share_names()?;
         note()?;
-        let is_there = || -> anyhow::Result<bool> {
-            if !self.leads_to_image(image)? {
-                return Ok(false);
-            }
-            for (tree, stamp) in image.layers.iter().zip(&image.stamps) {
-                if Stamp::of(tree)? != *stamp {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        };
-        // A tree that cannot be looked at is as good as gone.
-        ensure!(
-            is_there().unwrap_or(false),
-            "image '{}' was removed or repaired meanwhile; try again",
-            image.reference.escape_debug()
-        );
-        Ok(())
+        ensure!(self.leads_to_image(image)?, image.changed());
+        image.require_unchanged()
     }
 
     /// Whether a reference leads to the image. Costs one small file unless names have changed.

@@ -5,6 +5,7 @@
 //! filled in a staging directory and appears by one rename, so that a volume that exists is whole,
 //! and one that exists is never written to again.
 
+use std::fmt;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,13 +23,24 @@ use crate::sys::command::Command;
 /// Longest that filling or re-owning a volume may take.
 const DEADLINE: Duration = Duration::from_secs(3600);
 
-/// The data directory of the named volume, made on first use with a copy of `content`, the
-/// image's directory at the volume's target.
-pub fn ensure_named(
-    paths: &Paths,
-    volume: &str,
-    content: Option<BorrowedFd<'_>>,
-) -> anyhow::Result<PathBuf> {
+/// What a new volume begins with.
+#[derive(Clone, Copy)]
+pub struct Content<'a> {
+    /// The image's directory at the volume's target, if it has one.
+    pub dir: Option<BorrowedFd<'a>>,
+    /// Fails if the image has changed since it was mounted, so that the copy may lack some of it.
+    pub check: &'a dyn Fn() -> anyhow::Result<()>,
+}
+
+impl fmt::Debug for Content<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Content");
+        shown.field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// The data directory of the named volume, made on first use with a copy of `content`.
+pub fn ensure_named(paths: &Paths, volume: &str, content: Content<'_>) -> anyhow::Result<PathBuf> {
     let dir = paths.volumes().join(volume);
     ensure(&dir.join("data"), content).with_context(|| format!("making volume '{volume}'"))
 }
@@ -39,7 +51,7 @@ pub fn ensure_anonymous(
     name: &ContainerName,
     upper: Upper,
     target: &str,
-    content: Option<BorrowedFd<'_>>,
+    content: Content<'_>,
 ) -> anyhow::Result<PathBuf> {
     let keep = match upper {
         Upper::Persistent => "kept",
@@ -55,7 +67,7 @@ pub fn ensure_anonymous(
     ensure(&dir.join(key), content).with_context(|| format!("making a volume for '{target}'"))
 }
 
-fn ensure(data: &Path, content: Option<BorrowedFd<'_>>) -> anyhow::Result<PathBuf> {
+fn ensure(data: &Path, content: Content<'_>) -> anyhow::Result<PathBuf> {
     let parent = data.parent().context("a volume has a parent directory")?;
     remove_stale(parent)?;
     if data.is_dir() {
@@ -64,7 +76,8 @@ fn ensure(data: &Path, content: Option<BorrowedFd<'_>>) -> anyhow::Result<PathBu
     sys::fs::ensure_dir(parent, 0o700)?;
     let staging = parent.join(format!(".new-{}", std::process::id()));
     sys::fs::ensure_dir(&staging, 0o755)?;
-    let filled = content.map_or(Ok(()), |content| copy_into(content, &staging));
+    let copied = content.dir.map_or(Ok(()), |dir| copy_into(dir, &staging));
+    let filled = copied.and_then(|()| (content.check)());
     // A volume that is there after a power cut is never filled again, so it must be whole.
     let flushed = filled.and_then(|()| Ok(sys::mount::sync_file_system(&staging)?));
     let renamed = flushed.and_then(|()| {
@@ -123,6 +136,31 @@ mod tests {
 
     use super::*;
 
+    fn content<'a>(
+        dir: &'a std::fs::File,
+        check: &'a dyn Fn() -> anyhow::Result<()>,
+    ) -> Content<'a> {
+        let dir = Some(dir.as_fd());
+        Content { dir, check }
+    }
+
+    #[test]
+    fn a_volume_is_not_kept_whose_image_went_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::system(dir.path());
+        let image = dir.path().join("image");
+        sys::fs::ensure_dir(&image, 0o755).unwrap();
+        let image = std::fs::File::open(image).unwrap();
+        let gone = || anyhow::bail!("it was removed meanwhile");
+        for dir in [Some(image.as_fd()), None] {
+            let content = Content { dir, check: &gone };
+            let err = ensure_named(&paths, "db", content).unwrap_err();
+            assert!(format!("{err:#}").ends_with("meanwhile"), "{err:#}");
+            let left = sys::fs::list_dir(&paths.volumes().join("db")).unwrap();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    }
+
     #[test]
     fn a_new_volume_holds_a_copy_and_an_old_one_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
@@ -137,7 +175,8 @@ mod tests {
         let opened = std::fs::File::open(&image).unwrap();
         // Of a start that was killed; no process has this number.
         sys::fs::ensure_dir(&paths.volumes().join("db/.new-2147483647/half"), 0o700).unwrap();
-        let data = ensure_named(&paths, "db", Some(opened.as_fd())).unwrap();
+        let whole = || Ok(());
+        let data = ensure_named(&paths, "db", content(&opened, &whole)).unwrap();
         assert_eq!(
             std::fs::read_link(data.join("link")).unwrap(),
             Path::new("/etc/passwd")
@@ -148,7 +187,7 @@ mod tests {
         );
         write(&data.join("file"), b"changed");
         assert_eq!(
-            ensure_named(&paths, "db", Some(opened.as_fd())).unwrap(),
+            ensure_named(&paths, "db", content(&opened, &whole)).unwrap(),
             data
         );
         assert_eq!(
