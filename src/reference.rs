@@ -54,6 +54,16 @@ impl Reference {
         is_host(host) && is_registry(host) && (path.is_empty() || path.split('/').all(is_component))
     }
 
+    /// A registry, perhaps with the first components of a repository, as references have it: the
+    /// host in lower case, a port as a number, Docker Hub by its own name. DNS and URLs know no
+    /// difference, so what is refused under one of the spellings must be refused under all.
+    pub fn normal_name(name: &str) -> String {
+        match name.split_once('/') {
+            Some((host, path)) => format!("{}/{path}", normal_host(host)),
+            None => normal_host(name),
+        }
+    }
+
     /// The host, perhaps with a port, such as `docker.io`.
     pub fn registry(&self) -> &str {
         &self.registry
@@ -147,19 +157,15 @@ impl FromStr for Reference {
             ));
         }
         let (registry, repository) = match path.split_once('/') {
-            Some((first, rest)) if is_host(first) => (first, rest.to_owned()),
-            _ => (DEFAULT_REGISTRY, path.to_owned()),
-        };
-        let registry = match registry {
-            "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY,
-            other => other,
+            Some((first, rest)) if is_host(first) => (normal_host(first), rest.to_owned()),
+            _ => (DEFAULT_REGISTRY.to_owned(), path.to_owned()),
         };
         let repository = if registry == DEFAULT_REGISTRY && !repository.contains('/') {
             format!("library/{repository}")
         } else {
             repository
         };
-        if !is_registry(registry) {
+        if !is_registry(&registry) {
             return Err(wrong("its registry is not a host name"));
         }
         if !repository.split('/').all(is_component) {
@@ -179,7 +185,7 @@ impl FromStr for Reference {
             return Err(wrong("longer than 255 bytes with its registry and tag"));
         }
         Ok(Self {
-            registry: registry.to_owned(),
+            registry,
             repository,
             tag,
             digest,
@@ -190,6 +196,21 @@ impl FromStr for Reference {
 /// Whether the first component of a name is a registry rather than the start of a repository.
 fn is_host(first: &str) -> bool {
     first.contains(['.', ':']) || first == LOCAL_REGISTRY
+}
+
+fn normal_host(host: &str) -> String {
+    let host = host.to_ascii_lowercase();
+    if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") {
+        return DEFAULT_REGISTRY.to_owned();
+    }
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    match host.rsplit_once(':') {
+        Some((name, port)) if digits(port) => match port.parse::<u16>() {
+            Ok(port) => format!("{name}:{port}"),
+            Err(_) => host,
+        },
+        Some(_) | None => host,
+    }
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -286,6 +307,16 @@ mod tests {
                 "nginx:1",
             ),
             ("index.docker.io/a/b", "docker.io/a/b:latest", "a/b:latest"),
+            (
+                "Registry-1.Docker.IO/a/b",
+                "docker.io/a/b:latest",
+                "a/b:latest",
+            ),
+            (
+                "LOCALHOST:0500/x:Y",
+                "localhost:500/x:Y",
+                "localhost:500/x:Y",
+            ),
             ("a/b", "docker.io/a/b:latest", "a/b:latest"),
             ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
             (

@@ -5,6 +5,7 @@
 //! the highest priority counts, drop-ins follow in the order of their names, and a link to
 //! /dev/null masks. Later files win key by key; see wharf.toml(5). Absent is all defaults.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -97,7 +98,11 @@ impl Settings {
     }
 
     fn merge_file(&mut self, file: &Path) -> Result<(), Problem> {
-        let source = read_file(file)?;
+        let source = match read_file(file) {
+            // Removed since it was found. A link that leads nowhere is still there, and a mistake.
+            Err(_) if is_gone(file) => return Ok(()),
+            other => other?,
+        };
         let Self {
             runtime,
             init,
@@ -117,6 +122,11 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+fn is_gone(file: &Path) -> bool {
+    let found = file.symlink_metadata();
+    found.is_err_and(|err| err.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::terminal::{Out, escape};
+use crate::reference::Reference;
 use crate::registry::Client;
 use crate::registry::credentials::{self, AuthFile, Credentials};
 use crate::settings::Settings;
@@ -63,20 +64,15 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 /// The registry as credentials are filed: host, port, path.
 pub(super) fn registry_name(text: &str) -> Result<String, Exit> {
     let name = text.trim_end_matches('/');
-    let host = name.split('/').next().unwrap_or_default();
     // The grammar of references, of which a registry with a path is the beginning.
-    let is_good = crate::reference::Reference::is_registry_name(name);
-    if !is_good {
+    if !Reference::is_registry_name(name) {
         return Err(Exit::usage(format!(
             "'{}' is not a registry; write its host without 'https://', such as \
              registry.example.com:5000",
             escape(text)
         )));
     }
-    Ok(match host {
-        "index.docker.io" | "registry-1.docker.io" => name.replacen(host, "docker.io", 1),
-        _ => name.to_owned(),
-    })
+    Ok(Reference::normal_name(name))
 }
 
 fn ask(registry: &str, args: &Args) -> anyhow::Result<(String, String)> {

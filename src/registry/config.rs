@@ -211,7 +211,7 @@ fn place_at(name: &str, rule: &Rule) -> Result<Place, Failure> {
 
 fn ours(settings: &Settings) -> Vec<Rule> {
     let rule = |registry: &crate::settings::Registry| Rule {
-        prefix: registry.prefix.clone(),
+        prefix: Reference::normal_name(&registry.prefix),
         source: "wharf.toml".to_owned(),
         blocked: registry.blocked,
         location: registry.location.clone(),

@@ -162,7 +162,10 @@ fn scopes_of_reference(reference: &Reference) -> Vec<String> {
     let name = format!("{registry}/{}", reference.repository());
     let mut scopes = Vec::new();
     scopes.extend(reference.digest().map(|digest| format!("{name}@{digest}")));
-    scopes.extend(reference.tag().map(|tag| format!("{name}:{tag}")));
+    // With a digest the registry is asked for that, and whether the tag leads there is not looked at.
+    if reference.digest().is_none() {
+        scopes.extend(reference.tag().map(|tag| format!("{name}:{tag}")));
+    }
     let mut rest = name.as_str();
     while let Some((above, _)) = rest.rsplit_once('/') {
         scopes.push(rest.to_owned());
@@ -270,6 +273,9 @@ mod tests {
         "oci-archive": {"/srv/images": [{"type": "insecureAcceptAnything"}]},
         "oci": {"": [{"type": "insecureAcceptAnything"}], "/srv/bad": [{"type": "reject"}]}}}"#;
 
+    const EVIL_GOOD_AT: &str =
+        "evil:good@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
     #[test]
     fn the_narrowest_scope_counts() {
         let policy = policy(STRICT).unwrap();
@@ -281,6 +287,10 @@ mod tests {
             ),
             ("evil", Some("rejects images of 'docker.io/library/evil'")),
             ("evil:good", None),
+            (
+                EVIL_GOOD_AT,
+                Some("rejects images of 'docker.io/library/evil'"),
+            ),
             ("evilish", None),
             ("a.example:5000/x", None),
             ("a.example/x", Some("signed ('signedBy')")),

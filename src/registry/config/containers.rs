@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::{Mirror, References, Rule};
 use crate::paths::Paths;
+use crate::reference::Reference;
 use crate::sys;
 
 /// What the files say.
@@ -148,7 +149,7 @@ fn rule(table: Registry, file: &Path) -> anyhow::Result<Rule> {
         })
     };
     Ok(Rule {
-        prefix,
+        prefix: Reference::normal_name(&prefix),
         source: format!("'{}'", file.display()),
         blocked: table.blocked,
         location: table.location.filter(|location| !location.is_empty()),
