@@ -248,11 +248,11 @@ impl Change<'_> {
         }
         let layers = Dir::open(self.store.layers_dir())?;
         while let Some(diff_id) = staged.layers.pop_first() {
-            let looks = match staged.replacing.remove(&diff_id) {
-                true => Looks::Deceive,
-                false => Looks::Count,
+            let present = match staged.replacing.remove(&diff_id) {
+                true => Present::Damaged,
+                false => Present::Trusted,
             };
-            let placed = self.place_layer(&layers, &staged_layers, (&diff_id, looks));
+            let placed = self.place_layer(&layers, &staged_layers, &diff_id, present);
             // One that was not needed or not let in.
             remove_staged(&self.lease.layers.join(diff_id.hex()));
             placed.with_context(|| format!("putting layer '{diff_id}' in its place"))?;
@@ -314,13 +314,14 @@ impl Change<'_> {
         &self,
         layers: &Dir,
         staged: &Dir,
-        (diff_id, looks): (&Digest, Looks),
+        diff_id: &Digest,
+        present: Present,
     ) -> anyhow::Result<()> {
         let name = diff_id.hex();
         let is_whole = || -> anyhow::Result<bool> {
             Ok(sift(layer::load(self.store.layers_dir(), diff_id))?.is_some())
         };
-        if looks == Looks::Count && is_whole()? {
+        if present == Present::Trusted && is_whole()? {
             return Ok(());
         }
         if layers.entry(name.as_ref())?.is_none() {
@@ -331,7 +332,7 @@ impl Change<'_> {
         }
         let _names = self.store.lock_names()?;
         // Somebody else may have replaced it while we waited.
-        if looks == Looks::Count && is_whole()? {
+        if present == Present::Trusted && is_whole()? {
             return Ok(());
         }
         self.store.require_unused(diff_id)?;
@@ -351,13 +352,13 @@ impl Change<'_> {
     }
 }
 
-/// What it means that the layer that is there looks whole.
+/// What is made of a layer that is there and looks whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Looks {
-    /// It is: content is not read.
-    Count,
+enum Present {
+    /// It is whole: its content is not read.
+    Trusted,
     /// Its content was read and is damaged.
-    Deceive,
+    Damaged,
 }
 
 fn new_file(path: &Path) -> anyhow::Result<File> {

@@ -77,7 +77,7 @@ pub(super) fn wait(
     digest: &Digest,
     report: Report<'_>,
 ) -> anyhow::Result<()> {
-    wait_for(store, (part, digest), report, PATIENCE)
+    wait_for(store, part, digest, report, PATIENCE)
         .with_context(|| format!("waiting for the download of blob '{digest}'"))
 }
 
@@ -89,7 +89,8 @@ enum Told {
 
 fn wait_for(
     store: &Store,
-    (part, digest): (Part, &Digest),
+    part: Part,
+    digest: &Digest,
     report: Report<'_>,
     patience: Duration,
 ) -> anyhow::Result<()> {
@@ -168,14 +169,11 @@ mod tests {
         let store = Store::open(&Paths::system(dir.path())).unwrap();
         let change = store.change().unwrap();
         let digest = Digest::of(b"blob");
-        let wanted = (Part::Layer, &digest);
+        let wait = |report| wait_for(&store, Part::Layer, &digest, report, PATIENCE);
         let flight = try_begin(&store, Part::Layer, &digest).unwrap().unwrap();
         let events = Mutex::new(Vec::new());
         let report = |event| events.lock().unwrap().push(event);
-        let err = format!(
-            "{:#}",
-            wait_for(&store, wanted, &report, PATIENCE).unwrap_err()
-        );
+        let err = format!("{:#}", wait(&report).unwrap_err());
         let holder = format!("process {} (", std::process::id());
         assert!(err.starts_with(&holder), "{err}");
         assert!(err.contains("has not got on"), "{err}");
@@ -199,9 +197,9 @@ mod tests {
             }
         };
         let begin = Instant::now();
-        wait_for(&store, wanted, &get_on, PATIENCE).unwrap();
+        wait(&get_on).unwrap();
         assert!(begin.elapsed() > PATIENCE * 2);
         // With nobody there it is no wait.
-        wait_for(&store, wanted, &report, PATIENCE).unwrap();
+        wait(&report).unwrap();
     }
 }

@@ -2,9 +2,9 @@
 //! The store: `images/{blobs,references}` and what refers to what.
 //!
 //! Reading takes no lock: a reference is one small file that is replaced by rename, and everything
-//! it leads to was flushed before. Adding is `change`'s part, which holds the store's kernel lock,
-//! shared, for moments only; removing what nothing refers to needs it alone and leaves what living
-//! changes rely on. `docs/storage.md` has the layout and the order of a commit.
+//! it leads to was flushed before. Adding is `change`'s part; `writer` has the locks and changes
+//! references, `sweep` removes what nothing refers to. `docs/storage.md` has the layout and the
+//! order of a commit.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,6 @@
 //! that, and the start fails, or after it, and sees the container.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -101,15 +100,6 @@ impl Store {
         Ok(records.iter().any(|record| record.digest == digest))
     }
 
-    fn share_names(&self) -> anyhow::Result<File> {
-        let lock = || -> std::io::Result<File> {
-            let dir = File::open(self.references_dir())?;
-            dir.lock_shared()?;
-            Ok(dir)
-        };
-        lock().context("waiting for the lock of the references")
-    }
-
     /// The store, of which `users` tells what is in use; without, nothing is.
     pub fn with_users(mut self, users: Users) -> Self {
         self.users = Some(users);
@@ -140,15 +130,5 @@ impl Store {
             );
         }
         Ok(())
-    }
-
-    /// The lock of the references: who changes names reads them first, so one at a time.
-    pub(super) fn lock_names(&self) -> anyhow::Result<File> {
-        let lock = || -> std::io::Result<File> {
-            let dir = File::open(self.references_dir())?;
-            dir.lock()?;
-            Ok(dir)
-        };
-        lock().context("waiting for the lock of the references")
     }
 }

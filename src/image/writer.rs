@@ -5,6 +5,7 @@
 //! time, who holds the lock of `references/`.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -60,6 +61,25 @@ impl Store {
         };
         let lock = locked().context("waiting for the image store's lock")?;
         Ok(Writer { store: self, lock })
+    }
+
+    /// The lock of the references: who changes names reads them first, so one at a time.
+    pub(super) fn lock_names(&self) -> anyhow::Result<File> {
+        self.lock_references(File::lock)
+    }
+
+    /// The same lock, shared: names do not change meanwhile.
+    pub(super) fn share_names(&self) -> anyhow::Result<File> {
+        self.lock_references(File::lock_shared)
+    }
+
+    fn lock_references(&self, take: fn(&File) -> io::Result<()>) -> anyhow::Result<File> {
+        let lock = || -> io::Result<File> {
+            let dir = File::open(self.references_dir())?;
+            take(&dir)?;
+            Ok(dir)
+        };
+        lock().context("waiting for the lock of the references")
     }
 
     fn open_lock(&self) -> anyhow::Result<File> {
@@ -147,10 +167,10 @@ impl Writer<'_> {
     /// Keeps the manifest `digest`, under no name, unless it has one.
     pub(super) fn keep(&self, digest: &Digest) -> anyhow::Result<()> {
         let _names = self.store.lock_names()?;
-        self.keep_named(digest)
+        self.ensure_kept(digest)
     }
 
-    /// Takes away what keeps the manifest `digest` under no name; nothing of it is there.
+    /// Takes away what keeps the manifest `digest` under no name, if its documents are damaged.
     pub(super) fn forget_unnamed(&self, digest: &Digest) -> anyhow::Result<()> {
         let _names = self.store.lock_names()?;
         if sift(self.store.documents(digest))?.is_some() {
@@ -161,7 +181,7 @@ impl Writer<'_> {
     }
 
     /// As [`Writer::keep`]; the caller holds the lock of the references.
-    fn keep_named(&self, digest: &Digest) -> anyhow::Result<()> {
+    fn ensure_kept(&self, digest: &Digest) -> anyhow::Result<()> {
         let records = self.store.records()?;
         match records.iter().any(|record| record.digest == *digest) {
             true => Ok(()),
@@ -231,11 +251,7 @@ impl Writer<'_> {
                 reasons.join(", ")
             );
         }
-        for record in &removed {
-            let name = file_name(record.reference.as_ref(), Some(&record.digest));
-            sys::fs::remove_file(&self.record_path(&name))?;
-        }
-        sys::fs::sync_dir(&self.store.references_dir())?;
+        self.unlink(&removed)?;
         Ok(removed)
     }
 
@@ -249,14 +265,19 @@ impl Writer<'_> {
         if !as_chosen()? || self.store.in_use()?.contains_key(digest) {
             return Ok(false);
         }
-        for record in self.store.records()? {
-            if record.digest == *digest {
-                let name = file_name(record.reference.as_ref(), Some(digest));
-                sys::fs::remove_file(&self.record_path(&name))?;
-            }
-        }
-        sys::fs::sync_dir(&self.store.references_dir())?;
+        let mut records = self.store.records()?;
+        records.retain(|record| record.digest == *digest);
+        self.unlink(&records)?;
         Ok(true)
+    }
+
+    /// Removes the files of references.
+    fn unlink(&self, records: &[Record]) -> anyhow::Result<()> {
+        for record in records {
+            let name = file_name(record.reference.as_ref(), Some(&record.digest));
+            sys::fs::remove_file(&self.record_path(&name))?;
+        }
+        Ok(sys::fs::sync_dir(&self.store.references_dir())?)
     }
 
     /// Removes a reference whose file cannot be read. Nothing tells which image it was, and
@@ -264,7 +285,7 @@ impl Writer<'_> {
     pub(super) fn remove_damaged(&self, name: &str) -> anyhow::Result<()> {
         let _names = self.store.lock_names()?;
         for digest in self.store.in_use()?.keys() {
-            self.keep_named(digest)
+            self.ensure_kept(digest)
                 .context("keeping the image of a running container")?;
         }
         sys::fs::remove_file(&self.record_path(name))?;
