@@ -28,7 +28,7 @@ pub fn changes(engine: &Engine, name: &ContainerName) -> anyhow::Result<Changes>
 /// The mount points that wharf made in a container.
 pub(super) fn own_mount_points(tree: &Tree) -> anyhow::Result<BTreeSet<Vec<u8>>> {
     let (upper, layers) = parts_of(tree)?;
-    changes::own_entries(upper, layers, (&is_own_mount_point, &has_own_mount_points))
+    changes::own_entries(upper, layers, &is_own_mount_point, &has_own_mount_points)
 }
 
 fn parts_of(tree: &Tree) -> anyhow::Result<(Dir, &[PathBuf])> {

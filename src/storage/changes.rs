@@ -47,22 +47,25 @@ pub type HasOwn<'a> = &'a dyn Fn(&[u8]) -> bool;
 
 /// Compares the tree `upper` with `layers`, lowest first.
 pub fn changes(upper: Dir, layers: &[PathBuf], is_own: IsOwn<'_>) -> anyhow::Result<Changes> {
-    compare(upper, layers, (is_own, None))
+    compare(upper, layers, is_own, &|_| true)
 }
 
 /// The caller's own entries alone. Only directories that can have some are read.
 pub fn own_entries(
     upper: Dir,
     layers: &[PathBuf],
-    (is_own, has_own): (IsOwn<'_>, HasOwn<'_>),
+    is_own: IsOwn<'_>,
+    has_own: HasOwn<'_>,
 ) -> anyhow::Result<BTreeSet<Vec<u8>>> {
-    compare(upper, layers, (is_own, Some(has_own))).map(|changes| changes.own)
+    compare(upper, layers, is_own, has_own).map(|changes| changes.own)
 }
 
+/// Compares the top, and what is below it in the directories of which `is_read` holds.
 fn compare(
     upper: Dir,
     layers: &[PathBuf],
-    (is_own, has_own): (IsOwn<'_>, Option<HasOwn<'_>>),
+    is_own: IsOwn<'_>,
+    is_read: &dyn Fn(&[u8]) -> bool,
 ) -> anyhow::Result<Changes> {
     let roots = layers
         .iter()
@@ -71,16 +74,15 @@ fn compare(
         .collect::<Result<Vec<_>, _>>()?;
     let mut comparison = Comparison {
         is_own,
-        has_own,
         levels: Vec::new(),
         changes: Changes::default(),
         roots,
     };
     let mut warnings = Warnings::default();
     walk(upper, &mut warnings, &mut |found, _| {
-        let descend = match has_own {
-            Some(has_own) if !found.path.is_empty() && !has_own(found.path) => Descend::No,
-            Some(_) | None => Descend::Yes,
+        let descend = match found.path.is_empty() || is_read(found.path) {
+            true => Descend::Yes,
+            false => Descend::No,
         };
         comparison.visit(found)?;
         Ok(descend)
@@ -92,8 +94,6 @@ fn compare(
 
 struct Comparison<'a> {
     is_own: IsOwn<'a>,
-    /// Set when only its own entries are wanted.
-    has_own: Option<HasOwn<'a>>,
     /// Layers, the topmost first.
     roots: Vec<Root>,
     /// The directories from the top to the one that is being read.
@@ -163,7 +163,7 @@ impl Comparison<'_> {
         };
         let opaque = hidden || is_opaque(dir)?;
         let lower = lower.map_or_else(Vec::new, |lower| lower.layers);
-        if opaque && self.has_own.is_none() {
+        if opaque {
             self.note_hidden(path, dir, &lower)?;
         }
         self.levels.push(Level {
@@ -263,9 +263,6 @@ impl Comparison<'_> {
 
     /// Notes a difference, and with it that the directories above it have changed.
     fn note(&mut self, path: &[u8], difference: Difference) {
-        if self.has_own.is_some() {
-            return;
-        }
         self.changes.differences.insert(path.to_vec(), difference);
         let mut above = path;
         while let Some(at) = above.iter().rposition(|byte| *byte == b'/') {
