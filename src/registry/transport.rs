@@ -246,11 +246,13 @@ impl Pace {
         }
     }
 
-    /// Counts what came while we waited; fails when it was too little.
+    /// Counts what came while we waited; fails when less than `bytes` did in a `window`.
     fn note(
         &mut self,
-        (waited, received): (Duration, u64),
-        (bytes, window): (u64, Duration),
+        waited: Duration,
+        received: u64,
+        bytes: u64,
+        window: Duration,
     ) -> Result<(), TooSlow> {
         self.waited += waited;
         self.received = self.received.saturating_add(received);
@@ -293,9 +295,9 @@ impl<T: Transport> Transport for PacedTransport<T> {
         let start = Instant::now();
         let progress = self.inner.await_input(timeout)?;
         let after = self.inner.buffers().input().len();
-        let came = (start.elapsed(), after.saturating_sub(before) as u64);
+        let received = after.saturating_sub(before) as u64;
         self.pace
-            .note(came, (self.bytes, self.window))
+            .note(start.elapsed(), received, self.bytes, self.window)
             .map_err(|slow| ureq::Error::Other(Box::new(slow)))?;
         Ok(progress)
     }

@@ -136,7 +136,7 @@ impl Placer {
         let os_name = OsStr::from_bytes(name);
         match member.kind {
             MemberKind::Directory => self.place_dir(member, &path),
-            MemberKind::File => self.place_file(parents, os_name, (member, content)),
+            MemberKind::File => self.place_file(parents, os_name, member, content),
             MemberKind::Link => {
                 ensure!(!member.link.is_empty(), "a symbolic link to nothing");
                 self.replace(parents, os_name, |placer, parent, temporary| {
@@ -231,7 +231,7 @@ impl Placer {
         };
         self.warnings
             .add(&member.path, "cannot be a hard link there, copying it");
-        self.make_file(parent, name, (&copy, Content::File(&content)))
+        self.make_file(parent, name, &copy, Content::File(&content))
     }
 
     /// Has `make` make an entry under a temporary name, and gives it its own.
@@ -269,7 +269,8 @@ impl Placer {
         &mut self,
         parents: &[&[u8]],
         name: &OsStr,
-        (member, content): (&Member, Content<'_>),
+        member: &Member,
+        content: Content<'_>,
     ) -> anyhow::Result<()> {
         self.descend(parents, Missing::Make)?;
         // A file that is mounted there, such as /etc/hosts: only its content can change.
@@ -277,7 +278,7 @@ impl Placer {
             Some(held) if held.entry().kind == Kind::File && held.is_mount_root()? => held,
             Some(_) | None => {
                 return self.replace(parents, name, |placer, parent, temporary| {
-                    placer.make_file(parent, temporary, (member, content))
+                    placer.make_file(parent, temporary, member, content)
                 });
             }
         };
@@ -288,7 +289,8 @@ impl Placer {
         &mut self,
         parent: &Dir,
         name: &OsStr,
-        (member, content): (&Member, Content<'_>),
+        member: &Member,
+        content: Content<'_>,
     ) -> anyhow::Result<()> {
         let mut file = parent.make_file(name)?;
         self.write_content(&mut file, member, content)?;
