@@ -191,12 +191,7 @@ impl Artifacts<'_> {
 /// Removes what processes left that were killed; one that is at it is there.
 fn sweep(dir: &Dir) -> sys::Result<()> {
     for name in dir.names()? {
-        let pid = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
-        let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
-            continue;
-        };
-        let own = u32::try_from(pid) == Ok(std::process::id());
-        if own || sys::process::start_ticks(pid).is_err() {
+        if sys::process::is_left_over(&name, TEMPORARY) {
             dir.remove(&name)?;
         }
     }
