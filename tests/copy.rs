@@ -287,15 +287,21 @@ fn a_directory_is_not_copied_into_itself() {
 fn k1_what_a_killed_copy_left_is_removed_by_the_next() {
     let rig = Rig::new();
     put(&rig.outside("d/file"), b"x");
-    // Of a process that is not there, of this one, and of nobody.
-    let own = format!(".wharf-cp-{}-999", std::process::id());
-    for name in [".wharf-cp-2147483647-1", &own, ".wharf-cp-x"] {
+    // Of a process that is not there, of one that had this one's PID, of one that is there, and of
+    // nobody.
+    let own = format!(".wharf-cp-{}-1", std::process::id());
+    for name in [
+        ".wharf-cp-2147483647-1",
+        &own,
+        ".wharf-cp-1-1",
+        ".wharf-cp-x",
+    ] {
         put(&rig.inside("d").join(name), b"half");
     }
     rig.put_in("/d", "/", PLAIN).unwrap();
     assert_eq!(
         names(&rig.inside("d")),
-        [own.as_str(), ".wharf-cp-x", "file"]
+        [".wharf-cp-1-1", ".wharf-cp-x", "file"]
     );
 }
 

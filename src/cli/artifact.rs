@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::exit::{Exit, ExitStatus};
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, jobs, outfile, output, phrase};
-use crate::engine::artifact::{Artifact, Existing, Shelf};
+use crate::engine::artifact::{Artifact, Artifacts, Existing};
 use crate::name::{ArtifactName, ContainerName};
 
 /// Keep small named files with a container
@@ -95,8 +95,8 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     }
 }
 
-fn shelf<'a>(context: &'a Context, container: &'a ContainerName) -> Shelf<'a> {
-    Shelf {
+fn artifacts<'a>(context: &'a Context, container: &'a ContainerName) -> Artifacts<'a> {
+    Artifacts {
         paths: &context.paths,
         container,
     }
@@ -117,13 +117,13 @@ fn add(context: &Context, args: &AddArgs) -> anyhow::Result<ExitStatus> {
         true => Existing::Replace,
         false => Existing::Keep,
     };
-    shelf(context, &args.container).add(&args.name, &mut content, existing)?;
+    artifacts(context, &args.container).add(&args.name, &mut content, existing)?;
     Ok(ExitStatus::Success)
 }
 
 fn get(context: &Context, args: &GetArgs) -> anyhow::Result<ExitStatus> {
     // Before there is a file for it.
-    let mut content = shelf(context, &args.container).open(&args.name)?;
+    let mut content = artifacts(context, &args.container).open(&args.name)?;
     outfile::write(args.file.as_deref(), &mut |out| {
         Ok(io::copy(&mut content, out)?)
     })?;
@@ -145,7 +145,7 @@ struct Listed<'a> {
 }
 
 fn ls(context: &Context, args: &LsArgs) -> anyhow::Result<ExitStatus> {
-    let found = shelf(context, &args.container).list()?;
+    let found = artifacts(context, &args.container).list()?;
     let mut out = Out::stdout();
     if args.json {
         let artifacts = found.iter().map(|artifact| Listed {
@@ -182,6 +182,8 @@ fn added_at(artifact: &Artifact) -> String {
 }
 
 fn rm(context: &Context, args: &RmArgs) -> anyhow::Result<ExitStatus> {
-    let shelf = shelf(context, &args.container);
-    Ok(jobs::each(context, &args.names, |name| shelf.remove(name)))
+    let artifacts = artifacts(context, &args.container);
+    Ok(jobs::each(context, &args.names, |name| {
+        artifacts.remove(name)
+    }))
 }

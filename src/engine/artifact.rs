@@ -8,7 +8,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -24,7 +24,7 @@ pub const BYTES_MAX: u64 = 64 << 20;
 /// Names of what is not whole yet: this and the process. No artifact begins with a dot.
 const TEMPORARY: &str = ".new-";
 
-/// One of them.
+/// What is told of an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
     /// Its name.
@@ -35,7 +35,7 @@ pub struct Artifact {
     pub added: Time,
 }
 
-/// What becomes of one that has the name already.
+/// What becomes of an artifact that has the name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// It stays, and the new one is refused.
@@ -44,17 +44,17 @@ pub enum Existing {
     Replace,
 }
 
-/// Whose artifacts.
+/// The artifacts of a container.
 #[derive(Debug, Clone, Copy)]
-pub struct Shelf<'a> {
+pub struct Artifacts<'a> {
     /// Where everything is.
     pub paths: &'a Paths,
     /// The container.
     pub container: &'a ContainerName,
 }
 
-impl Shelf<'_> {
-    /// Keeps `content` under `name`; returns how many bytes it has.
+impl Artifacts<'_> {
+    /// Keeps `content` under `name`.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Shelf<'_> {
         name: &ArtifactName,
         content: &mut dyn Read,
         existing: Existing,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<()> {
         self.require()?;
         let container = self.container;
         self.put(name, content, existing)
@@ -149,7 +149,7 @@ impl Shelf<'_> {
         name: &ArtifactName,
         content: &mut dyn Read,
         existing: Existing,
-    ) -> anyhow::Result<u64> {
+    ) -> anyhow::Result<()> {
         let path = self.paths.artifacts(self.container);
         if self.dir()?.is_none() {
             sys::fs::ensure_dir(&path, 0o700)?;
@@ -162,8 +162,8 @@ impl Shelf<'_> {
         sweep(&dir)?;
         let temporary = format!("{TEMPORARY}{}", std::process::id());
         let temporary = OsStr::new(&temporary);
-        let mut put = || -> anyhow::Result<u64> {
-            let bytes = write(dir.make_file(temporary)?, content)?;
+        let mut put = || -> anyhow::Result<()> {
+            write(dir.make_file(temporary)?, content)?;
             let name = OsStr::new(name.as_str());
             match existing {
                 Existing::Replace => dir.rename(temporary, &dir, name)?,
@@ -175,7 +175,7 @@ impl Shelf<'_> {
                     other => other?,
                 },
             }
-            Ok(bytes)
+            Ok(())
         };
         let put = put();
         // After a rename it is not there.
@@ -183,21 +183,15 @@ impl Shelf<'_> {
             Err(err) if !err.is_absent() && put.is_ok() => return Err(err.into()),
             Ok(()) | Err(_) => {}
         }
-        let bytes = put?;
-        dir.sync()?;
-        Ok(bytes)
+        put?;
+        Ok(dir.sync()?)
     }
 }
 
 /// Removes what processes left that were killed; one that is at it is there.
 fn sweep(dir: &Dir) -> sys::Result<()> {
     for name in dir.names()? {
-        let pid = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
-        let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
-            continue;
-        };
-        let own = u32::try_from(pid) == Ok(std::process::id());
-        if own || sys::process::start_ticks(pid).is_err() {
+        if sys::process::is_left_over(&name, TEMPORARY) {
             dir.remove(&name)?;
         }
     }
@@ -205,27 +199,15 @@ fn sweep(dir: &Dir) -> sys::Result<()> {
 }
 
 /// Copies at most [`BYTES_MAX`], to the disk.
-fn write(mut file: File, content: &mut dyn Read) -> anyhow::Result<u64> {
-    let mut buffer = [0; 64 << 10];
-    let mut bytes = 0;
-    loop {
-        let n = match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-            Err(err) => return Err(err).context("reading its content"),
-        };
-        bytes += n as u64;
-        ensure!(
-            bytes <= BYTES_MAX,
-            "it has more than {} MiB, the most that an artifact may have; a volume takes more",
-            BYTES_MAX >> 20
-        );
-        file.write_all(buffer.get(..n).unwrap_or_default())
-            .context("writing it")?;
-    }
-    file.sync_all().context("writing it")?;
-    Ok(bytes)
+fn write(mut file: File, content: &mut dyn Read) -> anyhow::Result<()> {
+    let bytes =
+        io::copy(&mut content.take(BYTES_MAX + 1), &mut file).context("copying its content")?;
+    ensure!(
+        bytes <= BYTES_MAX,
+        "it has more than {} MiB, the most that an artifact may have; a volume takes more",
+        BYTES_MAX >> 20
+    );
+    file.sync_all().context("writing it")
 }
 
 #[cfg(test)]
@@ -256,21 +238,21 @@ mod tests {
             }
         }
 
-        fn shelf(&self) -> Shelf<'_> {
-            Shelf {
+        fn artifacts(&self) -> Artifacts<'_> {
+            Artifacts {
                 paths: &self.paths,
                 container: &self.container,
             }
         }
 
-        fn add(&self, name: &str, mut text: &[u8], existing: Existing) -> anyhow::Result<u64> {
-            self.shelf()
+        fn add(&self, name: &str, mut text: &[u8], existing: Existing) -> anyhow::Result<()> {
+            self.artifacts()
                 .add(&name.parse().unwrap(), &mut text, existing)
         }
 
         fn get(&self, name: &str) -> anyhow::Result<String> {
             let mut text = String::new();
-            self.shelf()
+            self.artifacts()
                 .open(&name.parse().unwrap())?
                 .read_to_string(&mut text)?;
             Ok(text)
@@ -284,9 +266,9 @@ mod tests {
     #[test]
     fn added_read_listed_replaced_and_removed() {
         let case = Case::new();
-        assert!(case.shelf().list().unwrap().is_empty());
-        assert_eq!(case.add("b.conf", b"one", Existing::Keep).unwrap(), 3);
-        assert_eq!(case.add("a", b"", Existing::Keep).unwrap(), 0);
+        assert!(case.artifacts().list().unwrap().is_empty());
+        case.add("b.conf", b"one", Existing::Keep).unwrap();
+        case.add("a", b"", Existing::Keep).unwrap();
         let said = case.add("b.conf", b"two", Existing::Keep).unwrap_err();
         assert_eq!(
             format!("{said:#}"),
@@ -297,15 +279,15 @@ mod tests {
         case.add("b.conf", b"three", Existing::Replace).unwrap();
         case.add("new", b"x", Existing::Replace).unwrap();
         assert_eq!(case.get("b.conf").unwrap(), "three");
-        let listed = case.shelf().list().unwrap();
+        let listed = case.artifacts().list().unwrap();
         let listed: Vec<_> = listed.iter().map(|a| (a.name.as_str(), a.bytes)).collect();
         assert_eq!(listed, [("a", 0), ("b.conf", 5), ("new", 1)]);
         let path = case.paths.artifacts(&case.container);
         let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(&path), mode(&path.join("b.conf"))), (0o700, 0o600));
-        case.shelf().remove(&"a".parse().unwrap()).unwrap();
+        case.artifacts().remove(&"a".parse().unwrap()).unwrap();
         for said in [
-            case.shelf().remove(&"a".parse().unwrap()).unwrap_err(),
+            case.artifacts().remove(&"a".parse().unwrap()).unwrap_err(),
             case.get("a").unwrap_err(),
         ] {
             assert!(said.to_string().contains("has no artifact 'a'"), "{said}");
@@ -319,12 +301,12 @@ mod tests {
         let name: ArtifactName = "big".parse().unwrap();
         let keep = Existing::Keep;
         let exact = case
-            .shelf()
+            .artifacts()
             .add(&name, &mut io::repeat(0).take(BYTES_MAX), keep);
-        assert_eq!(exact.unwrap(), BYTES_MAX);
+        exact.unwrap();
         let more = &mut io::repeat(0).take(BYTES_MAX + 1);
         let said = case
-            .shelf()
+            .artifacts()
             .add(&name, more, Existing::Replace)
             .unwrap_err();
         assert!(format!("{said:#}").contains("more than 64 MiB"), "{said:#}");
@@ -335,10 +317,10 @@ mod tests {
             }
         }
         let other = "other".parse().unwrap();
-        let said = case.shelf().add(&other, &mut b"x".chain(Broken), keep);
-        assert!(format!("{:#}", said.unwrap_err()).ends_with("reading its content: broken"));
+        let said = case.artifacts().add(&other, &mut b"x".chain(Broken), keep);
+        assert!(format!("{:#}", said.unwrap_err()).ends_with("copying its content: broken"));
         assert_eq!(case.files(), ["big"]);
-        assert_eq!(case.shelf().list().unwrap()[0].bytes, BYTES_MAX);
+        assert_eq!(case.artifacts().list().unwrap()[0].bytes, BYTES_MAX);
     }
 
     #[test]
@@ -355,7 +337,7 @@ mod tests {
         let own = path.join(format!(".new-{}", std::process::id()));
         symlink(&secret, own).unwrap();
         assert!(case.get("link").is_err());
-        assert_eq!(case.shelf().list().unwrap().len(), 1);
+        assert_eq!(case.artifacts().list().unwrap().len(), 1);
         case.add("link", b"new", Existing::Replace).unwrap();
         assert_eq!(case.get("link").unwrap(), "new");
         assert_eq!(sys::fs::read_to_string(&secret).unwrap(), "secret");
@@ -372,7 +354,7 @@ mod tests {
         case.container = "none".parse().unwrap();
         let said = case.add("a", b"", Existing::Keep).unwrap_err();
         assert!(said.is::<lifecycle::Refusal>(), "{said:#}");
-        assert!(case.shelf().list().is_err());
+        assert!(case.artifacts().list().is_err());
         assert!(!case.paths.container_state(&case.container).exists());
     }
 }

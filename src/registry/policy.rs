@@ -11,9 +11,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::error::quote;
 use crate::paths::Paths;
@@ -48,16 +48,15 @@ struct Document {
     transports: Unique<Unique<Vec<Requirement>>>,
 }
 
-/// An object with its keys.
-type Requirement = Unique<serde_json::Value>;
-
-/// What a requirement comes to for us.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Demand {
-    Nothing,
-    Rejection,
-    /// A signature, of this type.
-    Signature(String),
+/// What must hold; how something must be signed is not looked at, as it is refused anyway.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase", deny_unknown_fields)]
+enum Requirement {
+    InsecureAcceptAnything {},
+    Reject {},
+    SignedBy(IgnoredAny),
+    SigstoreSigned(IgnoredAny),
+    SignedBaseLayer(IgnoredAny),
 }
 
 impl Policy {
@@ -97,18 +96,20 @@ impl Policy {
             None => "images that it does not name".to_owned(),
         };
         for requirement in requirements {
-            match demand(requirement)? {
-                Demand::Nothing => {}
-                Demand::Rejection => {
+            let kind = match requirement {
+                Requirement::InsecureAcceptAnything {} => continue,
+                Requirement::Reject {} => {
                     bail!("the policy '{path}' rejects {scope}; change it there to take this one")
                 }
-                Demand::Signature(kind) => bail!(
-                    "the policy '{path}' wants {scope} to be signed ('{}'), which wharf \
-                     cannot verify yet; copy it with skopeo, which can, to an archive that the \
-                     policy accepts, and load that",
-                    quote(&kind)
-                ),
-            }
+                Requirement::SignedBy(_) => "signedBy",
+                Requirement::SigstoreSigned(_) => "sigstoreSigned",
+                Requirement::SignedBaseLayer(_) => "signedBaseLayer",
+            };
+            bail!(
+                "the policy '{path}' wants {scope} to be signed ('{kind}'), which wharf cannot \
+                 verify yet; copy it with skopeo, which can, to an archive that the policy \
+                 accepts, and load that"
+            );
         }
         Ok(())
     }
@@ -184,34 +185,9 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Document> {
     let document: Document = serde_json::from_slice(bytes)?;
     let named = document.transports.0.values();
     let lists = named.flat_map(|named| named.0.values());
-    for list in lists.chain([&document.default]) {
-        ensure!(!list.is_empty(), "a list of requirements is empty");
-        for requirement in list {
-            demand(requirement)?;
-        }
-    }
+    let empty = lists.chain([&document.default]).any(Vec::is_empty);
+    ensure!(!empty, "a list of requirements is empty");
     Ok(document)
-}
-
-fn demand(requirement: &Requirement) -> anyhow::Result<Demand> {
-    let kind = requirement.0.get("type").and_then(|kind| kind.as_str());
-    let kind = kind.context("a requirement has no 'type'")?;
-    let demand = match kind {
-        "insecureAcceptAnything" => Demand::Nothing,
-        "reject" => Demand::Rejection,
-        "signedBy" | "sigstoreSigned" | "signedBaseLayer" => {
-            return Ok(Demand::Signature(kind.to_owned()));
-        }
-        other => bail!("a requirement has the unknown type '{}'", quote(other)),
-    };
-    let other = requirement.0.keys().find(|key| *key != "type");
-    match other {
-        None => Ok(demand),
-        Some(key) => Err(anyhow!(
-            "a requirement '{kind}' has the unknown key '{}'",
-            quote(key)
-        )),
-    }
 }
 
 /// A JSON object in which no key is there twice: of two, readers may take either.
@@ -329,18 +305,19 @@ mod tests {
             ("", "EOF"),
             ("{}", "missing field `default`"),
             (r#"{"default": []}"#, "empty"),
-            (r#"{"default": [{}]}"#, "no 'type'"),
+            (r#"{"default": [{}]}"#, "missing field `type`"),
+            (r#"{"default": ["reject"]}"#, "invalid type: string"),
             (
                 r#"{"default": [{"type": "signedByMe"}]}"#,
-                "unknown type 'signedByMe'",
+                "unknown variant `signedByMe`, expected one of `insecureAcceptAnything`, `reject`",
             ),
             (
                 r#"{"default": [{"type": "reject", "not": 1}]}"#,
-                "unknown key 'not'",
+                "unknown field `not`, there are no fields at line 1",
             ),
             (
                 r#"{"default": [{"type": "reject", "type": "x"}]}"#,
-                "'type' is there twice",
+                "duplicate field `type`",
             ),
             (
                 &format!(r#"{{"default": {accept}, "x": 1}}"#),

@@ -449,14 +449,9 @@ fn cannot_be_linked(err: &sys::Error) -> bool {
 
 /// Removes what was not whole when its process was killed. A process that is at it is there.
 fn sweep(dir: &Dir) {
-    let is_stale = |name: &OsStr| {
-        let pid = name.to_str()?.strip_prefix(TEMPORARY)?.split('-').next()?;
-        let pid = pid.parse::<i32>().ok()?;
-        sys::process::start_ticks(pid).err()
-    };
     // What stays is in nobody's way.
     for name in dir.names().unwrap_or_default() {
-        if is_stale(&name).is_some() {
+        if sys::process::is_left_over(&name, TEMPORARY) {
             dir.remove(&name).ok();
         }
     }

@@ -23,6 +23,9 @@ use crate::sys::command::Command;
 /// Longest that filling or re-owning a volume may take.
 const DEADLINE: Duration = Duration::from_secs(3600);
 
+/// Names of what is not whole yet: this and the process.
+const TEMPORARY: &str = ".new-";
+
 /// What a new volume begins with.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
@@ -74,7 +77,7 @@ fn ensure(data: &Path, content: Content<'_>) -> anyhow::Result<PathBuf> {
         return Ok(data.to_owned());
     }
     sys::fs::ensure_dir(parent, 0o700)?;
-    let staging = parent.join(format!(".new-{}", std::process::id()));
+    let staging = parent.join(format!("{TEMPORARY}{}", std::process::id()));
     sys::fs::ensure_dir(&staging, 0o755)?;
     let copied = content.dir.map_or(Ok(()), |dir| copy_into(dir, &staging));
     let filled = copied.and_then(|()| (content.check)());
@@ -98,12 +101,7 @@ fn ensure(data: &Path, content: Content<'_>) -> anyhow::Result<PathBuf> {
 /// filling one now is left alone: its process is there.
 fn remove_stale(parent: &Path) -> anyhow::Result<()> {
     for entry in sys::fs::list_dir(parent)? {
-        let pid = entry.to_str().and_then(|name| name.strip_prefix(".new-"));
-        let Some(pid) = pid.and_then(|pid| pid.parse::<i32>().ok()) else {
-            continue;
-        };
-        let own = u32::try_from(pid) == Ok(std::process::id());
-        if own || sys::process::start_ticks(pid).is_err() {
+        if sys::process::is_left_over(&entry, TEMPORARY) {
             sys::fs::remove_tree(&parent.join(entry))?;
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Processes by pidfd and by start time, so that a reused PID is never taken for the old process.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -136,6 +137,15 @@ pub fn start_ticks(pid: i32) -> Result<u64> {
             let err = io::Error::new(io::ErrorKind::InvalidData, "no start time");
             Error::new(format!("read({path:?})"), err)
         })
+}
+
+/// Whether `name` is that of a temporary file, `PREFIX` and a PID, which nobody is at any more. A PID
+/// of our own is an earlier process's: nobody asks while they have such a file.
+pub fn is_left_over(name: &OsStr, prefix: &str) -> bool {
+    let rest = name.to_str().and_then(|name| name.strip_prefix(prefix));
+    // What a process makes several of goes on with a number.
+    let pid = rest.and_then(|rest| rest.split('-').next()?.parse::<i32>().ok());
+    pid.is_some_and(|pid| u32::try_from(pid) == Ok(std::process::id()) || start_ticks(pid).is_err())
 }
 
 /// The kernel's id of this boot (random(4)).
