@@ -111,6 +111,35 @@ pub fn is_recorded(paths: &Paths, name: &ContainerName) -> bool {
     record_path(paths, name).symlink_metadata().is_ok()
 }
 
+/// What a container that was handed over is made of, be its record of this version of wharf or of
+/// another one; none when there is no record.
+///
+/// # Errors
+///
+/// The record cannot be read or understood: the container may be made of any image.
+pub fn load_image(paths: &Paths, name: &ContainerName) -> anyhow::Result<Option<ImageRecord>> {
+    #[derive(Deserialize)]
+    struct Gist {
+        image: ImageRecord,
+    }
+    let path = record_path(paths, name);
+    let read = || -> anyhow::Result<Option<ImageRecord>> {
+        let text = match sys::fs::read_to_string(&path) {
+            Err(err) if err.is_absent() => return Ok(None),
+            other => other?,
+        };
+        let Gist { image } = serde_json::from_str(&text)?;
+        Ok(Some(image))
+    };
+    read().with_context(|| {
+        format!(
+            "which image container '{name}' runs cannot be told, as its record '{}' is damaged; \
+             restart or stop the container first",
+            path.display()
+        )
+    })
+}
+
 /// Reads the record; none when there is none, or when another version of wharf wrote it, or when
 /// it is damaged: the kernel and systemd are asked instead (hostile-inputs K8).
 pub fn load(paths: &Paths, name: &ContainerName) -> Option<RunRecord> {

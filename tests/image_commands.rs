@@ -260,6 +260,57 @@ fn the_image_of_a_running_container_stays() {
 }
 
 #[test]
+fn k8_a_damaged_name_that_is_given_again_keeps_what_runs() {
+    let rig = Rig::in_memory();
+    let root = rig.root();
+    let load = |name: &str, file: &str| {
+        let files = layout::layout(name, &[layer(file, 1000)]);
+        rig.load(&archive(&files)).unwrap()[0].digest.to_string()
+    };
+    let runs = load("quay.io/a/x:1", "1");
+    load("y:1", "2");
+    rig.running("web", "quay.io/a/x:1", &runs);
+    let references = rig.paths.images().join("references");
+    let name = std::fs::read_dir(&references).unwrap().find_map(|entry| {
+        let name = entry.unwrap().file_name();
+        name.to_str()
+            .unwrap()
+            .starts_with("quay.io")
+            .then_some(name)
+    });
+    put(&references.join(name.unwrap()), b"");
+    ok(&root, &["tag", "y:1", "quay.io/a/x:1"]);
+    ok(&root, &["prune", "--all"]);
+    rig.store.resolve(&runs).unwrap();
+}
+
+#[test]
+fn k8_records_of_other_versions_and_damaged_ones_count() {
+    let rig = Rig::in_memory();
+    let root = rig.root();
+    let files = layout::layout("x", &[layer("a", 1000)]);
+    let digest = rig.load(&archive(&files)).unwrap()[0].digest.to_string();
+    let record = rig.running("web", "x", &digest).join("state.json");
+    let text = wharf::sys::fs::read_to_string(&record).unwrap();
+    let other = text.replace("\"version\":1", "\"version\":2,\"more\":0");
+    assert_ne!(other, text);
+    put(&record, other.as_bytes());
+    let err = fails(&root, &["rm", "x"]);
+    assert!(err.contains("in use (container 'web' runs it)"), "{err}");
+    for damaged in [&text[..100], ""] {
+        put(&record, damaged.as_bytes());
+        for command in [&["rm", "x"][..], &["prune", "--all"], &["gc"]] {
+            let err = fails(&root, command);
+            let says = "which image container 'web' runs cannot be told";
+            assert!(err.contains(says), "{command:?}: {err}");
+        }
+    }
+    rig.store.resolve(&digest).unwrap();
+    std::fs::remove_file(&record).unwrap();
+    ok(&root, &["rm", "x"]);
+}
+
+#[test]
 fn prune_takes_what_nothing_needs() {
     let rig = Rig::in_memory();
     let root = rig.root();

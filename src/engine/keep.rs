@@ -2,8 +2,9 @@
 //! Which images must stay, and why: what prune and garbage collection leave alone.
 //!
 //! Read afresh from what there is: run-time records, mounts, definitions, exit histories, pins.
-//! Whatever cannot be read keeps nothing away from its container: what is needed *now* is in the
-//! run-time records, and those that cannot be read belong to no container that wharf started.
+//! A definition that cannot be read keeps nothing away from its container: what is needed *now* is
+//! in the run-time records. One of these that cannot be understood may mean any image, so nothing is
+//! removed while it is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,8 +75,8 @@ fn users(paths: &Paths) -> anyhow::Result<InUse> {
 pub fn in_use(paths: &Paths) -> anyhow::Result<Needs> {
     let mut needs = Needs::new();
     for name in started(paths)? {
-        let record = state::load(paths, &name);
-        let digest = record.and_then(|record| digest_of(&record.image));
+        let image = state::load_image(paths, &name)?;
+        let digest = image.as_ref().and_then(digest_of);
         add(&mut needs, digest, Reason::Running(name));
     }
     for digest in mounts::mounted(paths)? {

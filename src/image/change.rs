@@ -239,9 +239,7 @@ impl Change<'_> {
         if staged.layers.is_empty() && staged.blobs.is_empty() {
             return Ok(());
         }
-        let staged_layers = Dir::open(&self.lease.layers)?;
-        staged_layers.sync_file_system()?;
-        Dir::open(&self.lease.images)?.sync_file_system()?;
+        self.lease.sync()?;
         let _moment = self.store.moment()?;
         for digest in staged.layers.iter().chain(staged.blobs.keys()) {
             self.lease.register(digest)?;
@@ -252,7 +250,7 @@ impl Change<'_> {
                 true => Present::Damaged,
                 false => Present::Trusted,
             };
-            let placed = self.place_layer(&layers, &staged_layers, &diff_id, present);
+            let placed = self.place_layer(&layers, &diff_id, present);
             // One that was not needed or not let in.
             remove_staged(&self.lease.layers.join(diff_id.hex()));
             placed.with_context(|| format!("putting layer '{diff_id}' in its place"))?;
@@ -310,14 +308,8 @@ impl Change<'_> {
     /// Renames a layer to its name. Whoever loses a race for it drops his own. What is there and
     /// damaged is exchanged with it, so that at every instant the name leads to a directory that a
     /// start can mount; nothing that is in use is.
-    fn place_layer(
-        &self,
-        layers: &Dir,
-        staged: &Dir,
-        diff_id: &Digest,
-        present: Present,
-    ) -> anyhow::Result<()> {
-        let name = diff_id.hex();
+    fn place_layer(&self, layers: &Dir, diff_id: &Digest, present: Present) -> anyhow::Result<()> {
+        let (name, staged) = (diff_id.hex(), &self.lease.layers_dir);
         let is_whole = || -> anyhow::Result<bool> {
             Ok(sift(layer::load(self.store.layers_dir(), diff_id))?.is_some())
         };

@@ -30,6 +30,9 @@ pub(super) struct Lease<'a> {
     pub(super) images: PathBuf,
     /// Where layers are made.
     pub(super) layers: PathBuf,
+    /// That directory. It is opened before anything is written, as syncfs(2) tells of the errors
+    /// that came after.
+    pub(super) layers_dir: Dir,
     uses: Dir,
     /// Held for its drop.
     _lock: File,
@@ -64,16 +67,23 @@ impl<'a> Lease<'a> {
         lock.lock().context("locking a lease")?;
         staging.make_dir(USES.as_ref())?;
         // A directory that is left from another life of this name holds nothing of use.
-        let layers_dir = Dir::open(store.layers_dir())?;
-        layers_dir.remove_tree(name.as_ref())?;
-        layers_dir.make_dir(name.as_ref())?;
+        let all_layers = Dir::open(store.layers_dir())?;
+        all_layers.remove_tree(name.as_ref())?;
+        all_layers.make_dir(name.as_ref())?;
         Ok(Self {
             store,
             uses: staging.open_dir(USES.as_ref())?,
             images,
             layers,
+            layers_dir: all_layers.open_dir(name.as_ref())?,
             _lock: lock,
         })
+    }
+
+    /// Flushes what was made, and whatever else the file systems hold.
+    pub(super) fn sync(&self) -> anyhow::Result<()> {
+        self.layers_dir.sync_file_system()?;
+        Ok(self.uses.sync_file_system()?)
     }
 
     /// Notes that the change relies on a blob or a layer. The caller holds the store's lock, from

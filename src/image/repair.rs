@@ -16,6 +16,7 @@ use super::check::{Finding, Place, Report};
 use super::config;
 use super::damage::sift;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
+use super::platform;
 use super::store::{Record, Store, file_name};
 use super::{Digest, Reference};
 use crate::registry::Client;
@@ -134,13 +135,17 @@ impl Work<'_> {
             .ok()
             .filter(|reference| file_name(Some(reference), None) == name)
             .context("nothing tells which image it was; remove it and load the image again")?;
+        self.client.permit(&reference)?;
         (self.tell)(&format!("asking for {reference}"));
         let fetched = self.client.manifest(&reference)?;
         let (offered, index) = match manifest::parse(&fetched.bytes)? {
             Document::Manifest(_) => (vec![fetched.digest], None),
             Document::Index(entries) => {
-                let entries = entries.iter().map(|entry| entry.digest);
-                (entries.collect(), Some(fetched.digest))
+                // This machine's before those of others, which may be stored too.
+                let ours = platform::select(&entries, &manifest::local_platform()).ok();
+                let all = ours.into_iter().chain(&entries);
+                let offered = all.map(|entry| entry.digest).collect();
+                (offered, Some(fetched.digest))
             }
         };
         let stored = |digest: &&Digest| self.store.read_blob(digest).is_ok();
@@ -298,7 +303,8 @@ impl Work<'_> {
             .filter_map(|other| other.reference);
         let mut last = None;
         for name in names {
-            match ask(self.client, &name) {
+            let permitted = self.client.permit(&name).map_err(anyhow::Error::from);
+            match permitted.and_then(|()| ask(self.client, &name)) {
                 Ok(value) => return Ok(value),
                 Err(err) => last = Some(err),
             }

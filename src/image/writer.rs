@@ -144,14 +144,16 @@ impl Writer<'_> {
         index: Option<&Digest>,
     ) -> anyhow::Result<()> {
         let name = file_name(Some(reference), None);
-        if let Ok(Some(old)) = self.store.load_record(&name)
-            && old.digest != *digest
-        {
-            let others = self.store.records()?;
-            let named = |record: &&Record| record.digest == old.digest;
-            if others.iter().filter(named).count() <= 1 {
-                self.keep_unnamed(&old.digest, old.index)?;
+        match self.store.load_record(&name) {
+            Ok(Some(old)) if old.digest != *digest => {
+                let others = self.store.records()?;
+                let named = |record: &&Record| record.digest == old.digest;
+                if others.iter().filter(named).count() <= 1 {
+                    self.keep_unnamed(&old.digest, old.index)?;
+                }
             }
+            Ok(Some(_) | None) => {}
+            Err(_) => self.ensure_used_kept()?,
         }
         self.write_record(Record {
             version: VERSION,
@@ -187,6 +189,15 @@ impl Writer<'_> {
             true => Ok(()),
             false => self.keep_unnamed(digest, None),
         }
+    }
+
+    /// Before a reference goes that cannot be read: it may be all that leads to an image in use.
+    fn ensure_used_kept(&self) -> anyhow::Result<()> {
+        for digest in self.store.in_use()?.keys() {
+            self.ensure_kept(digest)
+                .context("keeping the image of a running container")?;
+        }
+        Ok(())
     }
 
     fn keep_unnamed(&self, digest: &Digest, index: Option<Digest>) -> anyhow::Result<()> {
@@ -284,10 +295,7 @@ impl Writer<'_> {
     /// something may use it: what is in use keeps a name.
     pub(super) fn remove_damaged(&self, name: &str) -> anyhow::Result<()> {
         let _names = self.store.lock_names()?;
-        for digest in self.store.in_use()?.keys() {
-            self.ensure_kept(digest)
-                .context("keeping the image of a running container")?;
-        }
+        self.ensure_used_kept()?;
         sys::fs::remove_file(&self.record_path(name))?;
         Ok(sys::fs::sync_dir(&self.store.references_dir())?)
     }

@@ -475,17 +475,18 @@ impl Extractor {
 
     fn check_space(&self) -> anyhow::Result<()> {
         let space = self.trash.space()?;
-        ensure!(
-            space.bytes >= floor(&space),
-            "only {} MiB are free; make room, for example with 'wharf image rm'",
-            space.bytes >> 20
-        );
-        ensure!(
-            space.inodes >= FREE_INODES_MIN.min(space.inodes_total / 20),
-            "only {} inodes are free; make room, for example with 'wharf image rm'",
-            space.inodes
-        );
-        Ok(())
+        let free = if space.bytes < floor(&space) {
+            format!("{} MiB", space.bytes >> 20)
+        } else if space.inodes < FREE_INODES_MIN.min(space.inodes_total / 20) {
+            format!("{} inodes", space.inodes)
+        } else {
+            return Ok(());
+        };
+        // Like the error that would come next: nothing is wrong with the layer.
+        let full = io::Error::from(rustix::io::Errno::NOSPC);
+        Err(full).context(format!(
+            "only {free} are free; make room, for example with 'wharf image rm'"
+        ))
     }
 }
 
