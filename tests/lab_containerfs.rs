@@ -40,14 +40,27 @@ fn start(lab: &Lab) {
             "init = true\nread_only = true\ntmpfs = [\"/scratch\"]\nvolumes = [\"data:/data\"]",
         ),
     );
-    ok(lab, "systemctl daemon-reload; wharf start busy closed");
+    // What takes a while to copy.
+    ok(
+        lab,
+        "head -c 300M /dev/zero >/var/tmp/big; systemctl daemon-reload; wharf start busy closed",
+    );
     lab.wait_for("wharf cp busy:/pair/y - >/dev/null");
 }
 
-/// Runs a script that must succeed; `not COMMAND…` in it fails where the command does not.
+/// What every script has: `not COMMAND…` fails where the command does not, `soon COMMAND…` where it
+/// does not succeed within a minute, `group CONTAINER` says where its control group is. `soon` tries
+/// without a pause, as what it waits for may pass.
+const FUNCTIONS: &str = r#"
+not() { if "$@"; then echo "unexpected: $*" >&2; exit 1; fi; }
+soon() { local end=$((SECONDS + 60)); until "$@"; do
+    if test $SECONDS -ge $end; then echo "not within a minute: $*" >&2; exit 1; fi; done; }
+group() { echo /sys/fs/cgroup$(wharf inspect $1 | grep -oP '"cgroup": "\K[^"]*'); }
+"#;
+
+/// Runs a script that must succeed.
 fn ok(lab: &Lab, script: &str) -> String {
-    let not = "not() { if \"$@\"; then echo \"unexpected: $*\" >&2; exit 1; fi; }";
-    lab.ok(&format!("{not}\n{script}"))
+    lab.ok(&format!("{FUNCTIONS}{script}"))
 }
 
 /// Runs a command that must fail, and returns what it says.
@@ -160,21 +173,17 @@ fn commit(lab: &Lab) {
 
 /// Killed while the container is frozen, and the container goes on.
 fn p1_a_killed_commit_leaves_nothing_frozen(lab: &Lab) {
-    ok(lab, "cgroup=/sys/fs/cgroup$(wharf inspect busy | grep -oP '\"cgroup\": \"\\K[^\"]*')
-            head -c 300M /dev/zero >/var/tmp/big; wharf cp /var/tmp/big busy:/busy/big
+    ok(lab, "cgroup=$(group busy); wharf cp /var/tmp/big busy:/busy/big
             wharf commit busy localhost/never:1 & pid=$!
-            for _ in $(seq 1000); do grep -q 'frozen 1' $cgroup/cgroup.events && break; done
-            grep -q 'frozen 1' $cgroup/cgroup.events; kill -9 $pid; not wait $pid
-            for _ in $(seq 100); do grep -q 'frozen 0' $cgroup/cgroup.events && break; sleep 0.05; done
-            grep -q 'frozen 0' $cgroup/cgroup.events
+            soon grep -q 'frozen 1' $cgroup/cgroup.events; kill -9 $pid; not wait $pid
+            soon grep -q 'frozen 0' $cgroup/cgroup.events
             not wharf image inspect localhost/never:1 2>/dev/null
             # Frozen by hand, as if the bystander had been killed too.
             echo 1 >$cgroup/cgroup.freeze; wharf ps >/var/tmp/ps; grep -q paused /var/tmp/ps; wharf unpause busy
             grep -q 'frozen 0' $cgroup/cgroup.events; wharf ps >/var/tmp/ps; not grep -q paused /var/tmp/ps
             # Thawed by somebody while it is copied: no image of two moments.
             wharf commit busy localhost/never:1 2>/var/tmp/said & pid=$!
-            for _ in $(seq 1000); do grep -q 'frozen 1' $cgroup/cgroup.events && break; done
-            grep -q 'frozen 1' $cgroup/cgroup.events; echo 0 >$cgroup/cgroup.freeze
+            soon grep -q 'frozen 1' $cgroup/cgroup.events; echo 0 >$cgroup/cgroup.freeze
             not wait $pid; grep -q 'it went on or ended while it was copied' /var/tmp/said
             not wharf image inspect localhost/never:1 2>/dev/null");
 }
@@ -182,14 +191,13 @@ fn p1_a_killed_commit_leaves_nothing_frozen(lab: &Lab) {
 /// Ctrl-Z while the container is frozen stops the commit only when the container goes on.
 fn a_commit_stopped_by_the_terminal_leaves_nothing_frozen(lab: &Lab) {
     // A job of its own, as the kernel ignores SIGTSTP where nobody could say 'fg'.
+    // It is thawed before it stops, and the kernel says so when the last process goes on.
     ok(
         lab,
-        "set -m; cgroup=/sys/fs/cgroup$(wharf inspect busy | grep -oP '\"cgroup\": \"\\K[^\"]*')
+        "set -m; cgroup=$(group busy); wharf cp /var/tmp/big busy:/busy/big
             wharf commit busy localhost/stopped:1 & pid=$!
-            for _ in $(seq 1000); do grep -q 'frozen 1' $cgroup/cgroup.events && break; done
-            grep -q 'frozen 1' $cgroup/cgroup.events; kill -TSTP $pid
-            for _ in $(seq 600); do grep -q '^State:.T' /proc/$pid/status && break; sleep 0.05; done
-            grep -q '^State:.T' /proc/$pid/status; grep -q 'frozen 0' $cgroup/cgroup.events
+            soon grep -q 'frozen 1' $cgroup/cgroup.events; kill -TSTP $pid
+            soon grep -q '^State:.T' /proc/$pid/status; soon grep -q 'frozen 0' $cgroup/cgroup.events
             kill -CONT $pid; wait -f $pid; wharf image rm localhost/stopped:1",
     );
 }
