@@ -65,7 +65,7 @@ fn compare(
     upper: Dir,
     layers: &[PathBuf],
     is_own: IsOwn<'_>,
-    is_read: &dyn Fn(&[u8]) -> bool,
+    is_read: HasOwn<'_>,
 ) -> anyhow::Result<Changes> {
     let roots = layers
         .iter()
@@ -74,6 +74,7 @@ fn compare(
         .collect::<Result<Vec<_>, _>>()?;
     let mut comparison = Comparison {
         is_own,
+        is_read,
         levels: Vec::new(),
         changes: Changes::default(),
         roots,
@@ -94,6 +95,8 @@ fn compare(
 
 struct Comparison<'a> {
     is_own: IsOwn<'a>,
+    /// Of a directory that is not read, what it hides is not looked at either.
+    is_read: HasOwn<'a>,
     /// Layers, the topmost first.
     roots: Vec<Root>,
     /// The directories from the top to the one that is being read.
@@ -163,7 +166,7 @@ impl Comparison<'_> {
         };
         let opaque = hidden || is_opaque(dir)?;
         let lower = lower.map_or_else(Vec::new, |lower| lower.layers);
-        if opaque {
+        if opaque && (self.is_read)(path) {
             self.note_hidden(path, dir, &lower)?;
         }
         self.levels.push(Level {
