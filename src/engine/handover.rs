@@ -26,7 +26,7 @@ use crate::sys::process::Process;
 use crate::systemd::notify::{Notifier, State};
 
 /// Longest that systemd may take to read what we send.
-const BARRIER_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const BARRIER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a container ended that was killed together with its start.
 const KILLED: &str = "'wharf start' was killed before it was done";

@@ -25,6 +25,7 @@ use rustix::fs::Mode;
 use crate::definition::load;
 use crate::definition::{Definition, Propagation, Root as RootSource};
 use crate::engine::bundle::{self, Bundle};
+use crate::engine::handover::BARRIER_DEADLINE;
 use crate::engine::images::{self, Wanted};
 use crate::engine::spec::CgroupNamespace;
 use crate::engine::{Engine, exit, handover, shell};
@@ -152,7 +153,9 @@ fn give_up(engine: &Engine, name: &ContainerName, notifier: &Notifier, err: &any
     if let Err(err) = exit::write_failure(&engine.paths, name, &message) {
         tracing::warn!("writing why the start failed, ignoring: {err:#}");
     }
-    if let Err(err) = notifier.status(&message) {
+    let told = notifier.status(&message);
+    // A message of a process that has ended is nobody's when systemd reads it.
+    if let Err(err) = told.and_then(|()| notifier.barrier(BARRIER_DEADLINE)) {
         tracing::warn!("{err:#}, ignoring");
     }
     log::event(
