@@ -40,6 +40,7 @@ pub mod unmount;
 pub mod unpause;
 pub mod wait;
 
+mod infile;
 mod jobs;
 mod outfile;
 mod phrase;

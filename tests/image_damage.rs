@@ -74,15 +74,19 @@ fn what_cannot_be_removed_stops_no_writer() {
     rig.load(&archive(&layout::layout("x", &layers()))).unwrap();
     let (images, layers_dir) = (rig.paths.images(), rig.paths.layers());
     let hex = |digit: &str| digit.repeat(64);
+    // A place of each kind that a sweep looks at.
+    let places = |staging: &str, half: &str, digit: &str| {
+        [
+            images.join(staging),
+            layers_dir.join(staging),
+            images.join("references").join(half),
+            layers_dir.join(hex(digit)),
+            images.join("blobs/sha256").join(hex(digit)),
+            images.join("flights").join(hex(digit)),
+        ]
+    };
     // rmdir(2) and rename(2) of a mount point are EBUSY.
-    let mounted = [
-        images.join(".staging-1-1"),
-        layers_dir.join(".staging-1-1"),
-        images.join("references/.#x"),
-        layers_dir.join(hex("1")),
-        images.join("blobs/sha256").join(hex("1")),
-        images.join("flights").join(hex("1")),
-    ];
+    let mounted = places(".staging-1-1", ".#x", "1");
     let mount = |verb: &str, args: &[&str], path: &Path| {
         let mut command = Command::new(verb);
         command.args(args).arg(path).run().unwrap();
@@ -92,14 +96,7 @@ fn what_cannot_be_removed_stops_no_writer() {
         mount("mount", &["-t", "tmpfs", "none"], path);
     }
     // Beside them, and sorted behind: what can be removed.
-    let removable = [
-        images.join(".staging-2-2"),
-        layers_dir.join(".staging-2-2"),
-        images.join("references/.#y"),
-        layers_dir.join(hex("2")),
-        images.join("blobs/sha256").join(hex("2")),
-        images.join("flights").join(hex("2")),
-    ];
+    let removable = places(".staging-2-2", ".#y", "2");
     for path in &removable {
         std::fs::create_dir_all(path).unwrap();
     }

@@ -4,8 +4,7 @@
 //! The verbs need no systemd, and work with `--root` as well.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -13,9 +12,9 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::exit::{Exit, ExitStatus};
+use super::exit::ExitStatus;
 use super::terminal::{Cell, Colour, Out, Table};
-use super::{Context, jobs, outfile, output, phrase};
+use super::{Context, infile, jobs, outfile, output, phrase};
 use crate::engine::artifact::{Artifact, Artifacts, Existing};
 use crate::name::{ArtifactName, ContainerName};
 
@@ -104,12 +103,7 @@ fn artifacts<'a>(context: &'a Context, container: &'a ContainerName) -> Artifact
 
 fn add(context: &Context, args: &AddArgs) -> anyhow::Result<ExitStatus> {
     let mut content = if args.file == Path::new("-") {
-        if io::stdin().is_terminal() {
-            return Err(
-                Exit::usage("standard input is a terminal; redirect it or name a file").into(),
-            );
-        }
-        File::from(io::stdin().as_fd().try_clone_to_owned()?)
+        infile::stdin("redirect it or name a file")?
     } else {
         File::open(&args.file).with_context(|| format!("opening '{}'", args.file.display()))?
     };
@@ -158,7 +152,7 @@ fn ls(context: &Context, args: &LsArgs) -> anyhow::Result<ExitStatus> {
             name: &args.container,
             artifacts: artifacts.collect(),
         };
-        out.line(&serde_json::to_string_pretty(&list)?)?;
+        out.json(&list)?;
     } else {
         let mut table = Table::new(&["NAME", "SIZE", "ADDED"]);
         for artifact in &found {

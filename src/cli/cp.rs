@@ -2,13 +2,10 @@
 //! `wharf cp`: files into containers and out of them.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::exit::{Exit, ExitStatus};
-use super::{Context, jobs, outfile};
+use super::{Context, infile, jobs, outfile};
 use crate::engine::Engine;
 use crate::engine::copy::{self, Links};
 use crate::engine::transfer::{self, End, Owners};
@@ -60,13 +57,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         (Some(from), None) => {
             outfile::to_stdout(&mut |out| transfer::send(&engine, &from, links, out))
         }
-        (None, Some(to)) => {
-            if io::stdin().is_terminal() {
-                return Err(Exit::usage("standard input is a terminal; redirect it").into());
-            }
-            let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-            transfer::receive(&engine, stdin, &to)
-        }
+        (None, Some(to)) => transfer::receive(&engine, infile::stdin("redirect it")?, &to),
     };
     let warnings = warnings.map_err(|err| match copy::is_read_only(&err) {
         true => err.context("the destination is mounted read-only"),

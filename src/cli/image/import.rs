@@ -2,8 +2,7 @@
 //! `wharf image import`: an archive of a root file system becomes an image.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::cli::exit::{Exit, ExitStatus};
+use crate::cli::infile;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
 use crate::engine::keep;
@@ -50,13 +50,7 @@ struct Made {
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let shown = args.file.display().to_string();
     let file = if args.file == Path::new("-") {
-        if io::stdin().is_terminal() {
-            return Err(Exit::usage(
-                "standard input is a terminal; give the archive's name or redirect it",
-            )
-            .into());
-        }
-        File::from(io::stdin().as_fd().try_clone_to_owned()?)
+        infile::stdin("give the archive's name or redirect it")?
     } else {
         File::open(&args.file).with_context(|| format!("opening '{shown}'"))?
     };

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image load`: unpack the images of an archive into the store.
 
-use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::exit::{Exit, ExitStatus};
+use crate::cli::exit::ExitStatus;
+use crate::cli::infile;
 use crate::cli::output::Images;
 use crate::cli::terminal::{Out, escape};
 use crate::engine::keep;
@@ -33,13 +32,7 @@ pub(super) struct Args {
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let source = if args.file == Path::new("-") {
-        if io::stdin().is_terminal() {
-            return Err(Exit::usage(
-                "standard input is a terminal; give the archive's name or redirect it",
-            )
-            .into());
-        }
-        Source::Stream(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+        Source::Stream(infile::stdin("give the archive's name or redirect it")?)
     } else {
         Source::Path(args.file.clone())
     };
