@@ -7,42 +7,13 @@
 
 use crate::paths::Paths;
 
-pub mod artifact;
-mod bundle;
-pub mod changes;
-pub mod command;
-pub mod commit;
-pub mod copy;
-pub mod definitions;
-pub mod env;
-pub mod etc;
-pub mod exit;
-pub mod export;
-pub mod gc;
-mod handover;
-pub mod hooks;
-pub mod host;
+pub mod control;
+pub mod files;
 pub mod images;
-pub mod keep;
-pub mod lifecycle;
-mod links;
-pub mod listing;
-pub mod mounted;
-pub mod outcome;
-pub mod payload;
-pub mod reload;
-pub mod removal;
-mod shell;
-pub mod size;
+pub mod inside;
+pub mod run;
 pub mod spec;
-pub mod start;
-pub mod status;
-mod stdio;
-pub mod transfer;
-pub mod tree;
-pub mod user;
-mod volumes;
-pub mod wait;
+pub mod view;
 
 /// What every step needs to know.
 #[derive(Debug, Clone)]

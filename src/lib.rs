@@ -6,9 +6,8 @@
 //! 1. front ends: [`cli`], [`generator`]
 //! 2. what we do: [`engine`], and [`relay`], which the engine becomes by exec; it knows of it only
 //!    the command line ([`relay::invocation`])
-//! 3. what we use: [`image`], [`storage`], [`registry`], [`runtime`], [`systemd`], [`journal`], [`state`],
-//!    [`history`]; siblings do not import each other, except image → storage
-//!    and registry, history → state
+//! 3. what we use: [`image`], [`storage`], [`registry`], [`runtime`], [`systemd`], [`journal`],
+//!    [`records`]; siblings do not import each other, except image → storage and registry
 //! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`mod@reference`], [`digest`], [`name`],
 //!    [`paths`]
 //! 5. kernel: [`sys`], the only place for `unsafe`, raw descriptors and libc
@@ -20,17 +19,16 @@ pub mod definition;
 pub mod digest;
 pub mod engine;
 pub mod generator;
-pub mod history;
 pub mod image;
 pub mod journal;
 pub mod name;
 pub mod paths;
+pub mod records;
 pub mod reference;
 pub mod registry;
 pub mod relay;
 pub mod runtime;
 pub mod settings;
-pub mod state;
 pub mod storage;
 pub mod sys;
 pub mod systemd;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use wharf::engine::Engine;
-use wharf::engine::tree::Tree;
+use wharf::engine::files::tree::Tree;
 use wharf::storage::facts;
 use wharf::sys::command::Command;
 use wharf::sys::dir::{Dir, Kind, set_xattr};

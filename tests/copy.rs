@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{RenameFlags, renameat_with};
-use wharf::engine::copy::{Links, Side, copy, pack, unpack};
+use wharf::engine::files::copy::{Links, Side, copy, pack, unpack};
 use wharf::storage::member::{MemberKind, Members};
 use wharf::storage::place::Keep;
 use wharf::storage::walk::Warnings;

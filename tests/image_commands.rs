@@ -351,7 +351,7 @@ fn prune_takes_what_nothing_needs() {
             "image": {"image": {"reference": "app", "digest": digest.to_string()}},
         });
         let entry = serde_json::from_value(entry).unwrap();
-        wharf::history::append(&rig.paths, &"web".parse().unwrap(), &entry).unwrap();
+        wharf::records::history::append(&rig.paths, &"web".parse().unwrap(), &entry).unwrap();
     };
     run(&first, "success");
     run(&second, "exit-code");

@@ -108,12 +108,12 @@ fn what_a_short_name_means_on_the_search_list_is_kept_and_used() {
     );
     // A prefetch that cannot refresh it finds it, and so does a start that must not pull.
     ok(&root, &["pull", "--definition", "early"]);
-    let wanted = wharf::engine::images::Wanted {
+    let wanted = wharf::engine::images::obtain::Wanted {
         image: "app:1",
         policy: wharf::definition::PullPolicy::Never,
     };
     let settings = wharf::settings::Settings::load(&rig.paths).unwrap();
-    let image = wharf::engine::images::obtain(&rig.paths, &settings, wanted, None).unwrap();
+    let image = wharf::engine::images::obtain::obtain(&rig.paths, &settings, wanted, None).unwrap();
     assert_eq!(image.reference, format!("{host}/app:1"));
 }
 
@@ -151,7 +151,7 @@ fn a_start_and_a_removal_never_cross() {
             rig.store.claim(&image, note).is_ok()
         };
         let remove = || {
-            let store = wharf::engine::keep::store(&rig.paths).unwrap();
+            let store = wharf::engine::images::needs::store(&rig.paths).unwrap();
             let writer = store.write().unwrap();
             let removed = writer.remove("x").is_ok();
             writer.collect().unwrap();
@@ -282,7 +282,7 @@ fn a_start_makes_an_image_young_and_pulls_find_room() {
     // Room that is there is not made.
     let settings = wharf::settings::Settings::default();
     let make_room =
-        |bytes| wharf::engine::gc::make_room(paths, &settings, &rig.store, bytes).unwrap();
+        |bytes| wharf::engine::images::gc::make_room(paths, &settings, &rig.store, bytes).unwrap();
     assert!(make_room(1000).images.is_empty());
     assert_eq!(names(&rig).len(), 5);
     // More than any disk has: everything that is old enough goes, and it is no error.
@@ -402,7 +402,7 @@ fn s1_gc_works_on_a_full_disk() {
     });
     on_a_full_disk(|_, store, paths| {
         let settings = wharf::settings::Settings::default();
-        wharf::engine::gc::make_room(paths, &settings, store, 200_000).unwrap();
+        wharf::engine::images::gc::make_room(paths, &settings, store, 200_000).unwrap();
         assert!(store.records().unwrap().len() < 4);
     });
 }

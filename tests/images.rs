@@ -217,7 +217,7 @@ fn a_name_that_moves_leaves_the_old_image_without_a_name() {
     let old = old[0].digest;
     rig.store.resolve(&old.to_string()).unwrap();
     let bundle = rig.running("web", "x", &old.to_string());
-    let store = wharf::engine::keep::store(&rig.paths).unwrap();
+    let store = wharf::engine::images::needs::store(&rig.paths).unwrap();
     let writer = store.write().unwrap();
     let err = writer.remove(&old.to_string()).unwrap_err().to_string();
     assert!(err.contains("in use (container 'web' runs it)"), "{err}");

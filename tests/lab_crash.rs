@@ -33,7 +33,7 @@ const SCRIPT: &str = "trap 'echo end; rm /ready/$(hostname); exit 7' TERM; echo 
 /// What the payload writes in one run.
 const OUTPUT: [&str; 2] = ["begin", "end"];
 
-/// Where the numbered steps of `wharf start` begin (src/engine/start.rs), by words of one call.
+/// Where the numbered steps of `wharf start` begin (src/engine/run/start.rs), by words of one call.
 const START_STEPS: &[(&str, &[&str])] = &[
     ("1 load", &["/etc/wharf/containers/", ".toml\""]),
     ("1 lock", &["flock(", "LOCK_EX"]),
@@ -56,7 +56,7 @@ const START_STEPS: &[(&str, &[&str])] = &[
     ("10 relay", &["execve(", "wharf-relay"]),
 ];
 
-/// Where the numbered steps of `wharf cleanup` begin (src/engine/exit.rs).
+/// Where the numbered steps of `wharf cleanup` begin (src/engine/run/cleanup.rs).
 const CLEANUP_STEPS: &[(&str, &[&str])] = &[
     ("1 lock", &["flock(", "LOCK_EX"]),
     ("1 record", &["state.json"]),

@@ -32,8 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "runtime",
             "systemd",
             "journal",
-            "state",
-            "history",
+            "records",
             "generator",
             "definition",
             "unitfile",
@@ -68,8 +67,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "runtime",
             "systemd",
             "journal",
-            "state",
-            "history",
+            "records",
             "definition",
             "unitfile",
             "settings",
@@ -83,8 +81,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // What the engine becomes by exec: the relay's command line is one type for writer and reader.
     // It uses no more than it must, as it stays beside every container.
     ("relay", &["journal::stream", "journal::event", "sys"]),
-    // 3. what we use: siblings do not know each other, except image → storage and
-    // registry, and history → state: an exit is remembered with what was known at its start
+    // 3. what we use: siblings do not know each other, except image → storage
+    // and registry
     (
         "image",
         &[
@@ -136,9 +134,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["definition", "unitfile", "settings", "name", "paths", "sys"],
     ),
     (
-        "history",
+        "records",
         &[
-            "state",
             "definition",
             "unitfile",
             "settings",
@@ -148,10 +145,6 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "paths",
             "sys",
         ],
-    ),
-    (
-        "state",
-        &["definition", "unitfile", "settings", "name", "paths", "sys"],
     ),
     // 4. vocabulary
     // Both files of the administrator are found by the same rules and complained about in the

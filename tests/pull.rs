@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wharf::definition::PullPolicy;
-use wharf::engine::images::{self, Wanted};
+use wharf::engine::images::obtain::{self, Wanted};
 use wharf::image::Digest;
 use wharf::image::manifest::NotRunnable;
 use wharf::image::pull::{Event, Options, Outcome};
@@ -385,7 +385,7 @@ fn a_refresh_that_nobody_needs_is_tried_once() {
             image: &image,
             policy,
         };
-        images::obtain(&world.rig.paths, &settings, wanted, None)
+        obtain::obtain(&world.rig.paths, &settings, wanted, None)
     };
     obtain().unwrap();
     let before = world.server.seen().len();

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::exit::ExitStatus;
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, infile, jobs, outfile, output, phrase};
-use crate::engine::artifact::{Artifact, Artifacts, Existing};
+use crate::engine::files::artifact::{Artifact, Artifacts, Existing};
 use crate::name::{ArtifactName, ContainerName};
 
 /// Keep small named files with a container

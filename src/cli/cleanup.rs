@@ -3,7 +3,8 @@
 
 use super::Context;
 use super::exit::ExitStatus;
-use crate::engine::{Engine, exit};
+use crate::engine::Engine;
+use crate::engine::run::cleanup;
 use crate::name::ContainerName;
 
 const STEPS: &str = "\
@@ -21,6 +22,6 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
     let engine = Engine::new(context.paths.clone());
-    exit::cleanup(&engine, &args.name)?;
+    cleanup::cleanup(&engine, &args.name)?;
     Ok(ExitStatus::Success)
 }

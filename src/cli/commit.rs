@@ -7,7 +7,7 @@ use super::exit::{Exit, ExitStatus};
 use super::terminal::Out;
 use super::{Context, jobs, output};
 use crate::engine::Engine;
-use crate::engine::commit::{self, Options, Pause};
+use crate::engine::files::commit::{self, Options, Pause};
 use crate::image::instruction::Instruction;
 use crate::image::{Digest, Reference};
 use crate::name::ContainerName;

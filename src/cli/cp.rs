@@ -7,8 +7,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use super::exit::{Exit, ExitStatus};
 use super::{Context, infile, jobs, outfile};
 use crate::engine::Engine;
-use crate::engine::copy::{self, Links};
-use crate::engine::transfer::{self, End, Owners};
+use crate::engine::files::copy::{self, Links};
+use crate::engine::files::transfer::{self, End, Owners};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::exit::ExitStatus;
 use super::terminal::{Out, escape_bytes};
 use super::{Context, jobs, output};
-use crate::engine::{Engine, changes};
+use crate::engine::Engine;
+use crate::engine::files::changes;
 use crate::name::ContainerName;
 use crate::storage::changes::Difference;
 

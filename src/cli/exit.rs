@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use crate::engine::lifecycle::Refusal;
+use crate::engine::control::lifecycle::Refusal;
 use crate::image::manifest::NotRunnable;
 use crate::image::pull;
 use crate::registry;

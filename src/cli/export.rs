@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::exit::ExitStatus;
 use super::{Context, jobs, outfile};
-use crate::engine::{Engine, export};
+use crate::engine::Engine;
+use crate::engine::files::export;
 use crate::name::ContainerName;
 
 const EXAMPLES: &str = "\

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use super::exit::ExitStatus;
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, output, phrase};
-use crate::engine::definitions::{self, Found};
-use crate::engine::lifecycle;
-use crate::history::{self, Entry};
+use crate::engine::control::lifecycle;
+use crate::engine::view::definitions::{self, Found};
 use crate::name::ContainerName;
+use crate::records::history::{self, Entry};
 
 /// Show how the runs of a container ended, oldest first
 #[derive(Debug, clap::Args)]

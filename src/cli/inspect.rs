@@ -5,9 +5,10 @@ use super::exit::ExitStatus;
 use super::jobs::{self, Names};
 use super::terminal::Out;
 use super::{Context, output};
-use crate::engine::definitions::{self, Found};
-use crate::engine::{Engine, size};
-use crate::history;
+use crate::engine::Engine;
+use crate::engine::files::size;
+use crate::engine::view::definitions::{self, Found};
+use crate::records::history;
 
 /// Print everything about containers as JSON, see wharf(1)
 #[derive(Debug, clap::Args)]

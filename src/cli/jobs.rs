@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::Context;
 use super::exit::{self, ExitStatus};
 use super::terminal::{escape, escape_bytes};
-use crate::engine::lifecycle::{self, Container, Done, Freshness, Refusal};
+use crate::engine::control::lifecycle::{self, Container, Done, Freshness, Refusal};
 use crate::journal::read::{self, AtEnd, Lines, Range};
 use crate::name::ContainerName;
 use crate::storage::walk::Warnings;

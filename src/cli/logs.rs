@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::exit::{Exit, ExitStatus};
 use super::terminal::{Out, escape_bytes};
 use super::{Context, jobs};
-use crate::engine::lifecycle::Container;
-use crate::history;
+use crate::engine::control::lifecycle::Container;
 use crate::journal::export::Entry;
 use crate::journal::read::{self, AtEnd, Lines, Range};
 use crate::name::ContainerName;
+use crate::records::history;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,7 +6,8 @@ use serde::Serialize;
 use super::exit::ExitStatus;
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, jobs, output};
-use crate::engine::{Engine, mounted};
+use crate::engine::Engine;
+use crate::engine::files::mount;
 use crate::name::ContainerName;
 
 /// Mount the file system of containers read-only and print where, or list what is mounted
@@ -40,15 +41,15 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let engine = Engine::new(context.paths.clone());
     let mut mounts = Vec::new();
     let mut add = |name: ContainerName| {
-        let path = mounted::target(&engine.paths, &name).display().to_string();
+        let path = mount::target(&engine.paths, &name).display().to_string();
         mounts.push(Mounted { name, path });
     };
     let mut status = ExitStatus::Success;
     if args.names.is_empty() {
-        mounted::mounted(&engine.paths)?.into_iter().for_each(add);
+        mount::mounted(&engine.paths)?.into_iter().for_each(add);
     } else {
         status = jobs::each(context, &args.names, |name| {
-            mounted::mount(&engine, name)?;
+            mount::mount(&engine, name)?;
             add(name.clone());
             Ok(())
         });

@@ -6,12 +6,12 @@
 
 use serde::Serialize;
 
-use crate::engine::definitions::Gist;
-use crate::engine::listing::Listed;
-use crate::engine::status::{Observed, State};
-use crate::history::{Entry, Reason};
+use crate::engine::view::definitions::Gist;
+use crate::engine::view::listing::Listed;
+use crate::engine::view::status::{Observed, State};
 use crate::name::{ContainerName, UnitName};
-use crate::state::{ImageRecord, RunRecord};
+use crate::records::history::{Entry, Reason};
+use crate::records::run::{ImageRecord, RunRecord};
 use crate::systemd::unit::UnitProperties;
 
 /// Version of everything in this module.
@@ -206,9 +206,9 @@ pub struct Phase {
     pub micros: u64,
 }
 
-impl From<crate::state::Phase> for Phase {
-    fn from(phase: crate::state::Phase) -> Self {
-        let crate::state::Phase { name, micros } = phase;
+impl From<crate::records::run::Phase> for Phase {
+    fn from(phase: crate::records::run::Phase) -> Self {
+        let crate::records::run::Phase { name, micros } = phase;
         Self { name, micros }
     }
 }
@@ -254,9 +254,9 @@ pub struct Size {
     pub writable: Option<u64>,
 }
 
-impl From<crate::engine::size::Size> for Size {
-    fn from(size: crate::engine::size::Size) -> Self {
-        let crate::engine::size::Size { image, writable } = size;
+impl From<crate::engine::files::size::Size> for Size {
+    fn from(size: crate::engine::files::size::Size) -> Self {
+        let crate::engine::files::size::Size { image, writable } = size;
         Self { image, writable }
     }
 }

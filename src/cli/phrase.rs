@@ -6,10 +6,10 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::terminal::Colour;
-use crate::engine::lifecycle::outcome;
-use crate::engine::status::State;
-use crate::history::{Entry, Reason};
-use crate::state::{ImageRecord, RunRecord};
+use crate::engine::control::lifecycle::outcome;
+use crate::engine::view::status::State;
+use crate::records::history::{Entry, Reason};
+use crate::records::run::{ImageRecord, RunRecord};
 use crate::systemd::unit::ActiveState;
 
 /// What `ps` shows under STATUS.

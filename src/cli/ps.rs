@@ -8,9 +8,9 @@ use super::exit::ExitStatus;
 use super::phrase::{self, Standing};
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, jobs, output};
-use crate::engine::definitions::Gist;
-use crate::engine::listing::{self, Listed, Which};
-use crate::engine::status::State;
+use crate::engine::view::definitions::Gist;
+use crate::engine::view::listing::{self, Listed, Which};
+use crate::engine::view::status::State;
 use crate::systemd::unit::ActiveState;
 
 /// List containers

@@ -4,7 +4,8 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use crate::engine::{Engine, reload};
+use crate::engine::Engine;
+use crate::engine::run::reload;
 
 /// Make containers reload their own configuration, as 'reload' in the definition says
 #[derive(Debug, clap::Args)]

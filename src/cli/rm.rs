@@ -5,7 +5,7 @@ use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
 use super::terminal::Out;
-use crate::engine::removal;
+use crate::engine::control::remove;
 
 /// Remove what is kept of containers that do not run: exit history, writable layer, artifacts
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
     let status = jobs::each_container(context, &args.names, |container| {
         let name = container.name;
-        let left = removal::remove(container)?;
+        let left = remove::remove(container)?;
         match left {
             Some(file) => out.line(&format!(
                 "removed what was kept of container '{name}'; its definition stays: {}",

@@ -7,7 +7,8 @@
 use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::jobs::{self, Names};
-use crate::engine::{Engine, start};
+use crate::engine::Engine;
+use crate::engine::run::start;
 use crate::name::ContainerName;
 
 const EXAMPLES: &str = "\

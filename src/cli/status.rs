@@ -9,10 +9,10 @@ use super::jobs::{self, Names};
 use super::output::{Limits, Usage};
 use super::phrase::{self, Standing};
 use super::terminal::{Out, escape};
-use crate::engine::definitions::{self, Found};
-use crate::engine::status::{Observed, State};
+use crate::engine::view::definitions::{self, Found};
+use crate::engine::view::status::{Observed, State};
 use crate::name::ContainerName;
-use crate::state::ImageRecord;
+use crate::records::run::ImageRecord;
 
 /// Show how containers fare; ends with 3 if one does not run
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,7 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use crate::engine::mounted;
+use crate::engine::files::mount;
 
 /// Unmount what 'wharf mount' has mounted; what is not mounted is left alone
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,6 @@ pub struct Args {
 /// Unmounts them.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(jobs::each(context, &args.names.names, |name| {
-        mounted::unmount(&context.paths, name).map(drop)
+        mount::unmount(&context.paths, name).map(drop)
     }))
 }

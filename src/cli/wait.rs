@@ -5,7 +5,7 @@ use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
 use super::terminal::Out;
-use crate::engine::wait;
+use crate::engine::control::wait;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -23,9 +23,9 @@ use anyhow::Context as _;
 use oci_spec::runtime::{Hook, Hooks, LinuxSeccomp, Root, Spec};
 
 use crate::definition::{self, Definition};
-use crate::engine::host::HostFacts;
+use crate::engine::inside::host::HostFacts;
+use crate::engine::inside::user::ResolvedUser;
 use crate::engine::spec::mounts::Bind;
-use crate::engine::user::ResolvedUser;
 
 /// The version of the specification, which every runtime since 2020 accepts.
 const OCI_VERSION: &str = "1.0.2";

@@ -270,7 +270,7 @@ impl Rig {
         let bundle = self.root().join("run/wharf/bundles").join(container);
         put(&bundle.join("state.json"), record.to_string().as_bytes());
         let name = container.parse().unwrap();
-        assert!(wharf::state::load(&self.paths, &name).is_some());
+        assert!(wharf::records::run::load(&self.paths, &name).is_some());
         bundle
     }
 

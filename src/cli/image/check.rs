@@ -10,7 +10,7 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::phrase;
 use crate::cli::terminal::{Out, escape};
-use crate::engine::keep;
+use crate::engine::images::needs;
 use crate::image::check::{Finding, Report, check};
 use crate::image::repair::{Outcome, repair};
 use crate::paths::Paths;
@@ -49,7 +49,7 @@ struct Found {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let bar = if io::stderr().is_terminal() {
         ProgressBar::new_spinner()
     } else {

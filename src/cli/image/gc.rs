@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::prune::{DryRun, Report};
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::Out;
-use crate::engine::gc::{self, Goal};
-use crate::engine::keep::{self, Reason};
+use crate::engine::images::gc::{self, Goal};
+use crate::engine::images::needs::{self, Reason};
 use crate::image::Digest;
 use crate::image::remove::Removed;
 use crate::paths::Paths;
@@ -46,7 +46,7 @@ struct Kept {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let settings = Settings::load(paths)?;
     let plan = gc::plan(paths, &settings, &store, Goal::Budget)?;
     let (marks, stored) = (plan.marks, plan.stored);

@@ -13,7 +13,7 @@ use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::infile;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
-use crate::engine::keep;
+use crate::engine::images::needs;
 use crate::image::import::{Labels, import};
 use crate::image::instruction::Instruction;
 use crate::image::{Digest, Reference};
@@ -58,7 +58,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     let instructions = instructions
         .collect::<Result<Vec<_>, _>>()
         .map_err(|err| Exit::usage(err.to_string()))?;
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let labels = Labels {
         name: args.name.clone(),
         instructions,

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::Images;
 use crate::cli::terminal::Out;
-use crate::engine::keep::{self, Reason};
+use crate::engine::images::needs::{self, Reason};
 use crate::image::manifest::{Manifest, Platform};
 use crate::image::size::{Size, Sizes};
 use crate::image::store::{Record, Store};
@@ -104,7 +104,7 @@ fn inspect(paths: &Paths, store: &Store, sizes: &Sizes, text: &str) -> anyhow::R
             entries: record.map_or(0, |record| record.entries),
         }
     });
-    let in_use = keep::in_use(paths)?.remove(&digest).unwrap_or_default();
+    let in_use = needs::in_use(paths)?.remove(&digest).unwrap_or_default();
     let mounted = in_use.contains(&Reason::Mounted);
     let mounted = mounted.then(|| crate::image::mounts::target(paths, &digest));
     Ok(Inspected {

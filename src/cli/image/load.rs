@@ -11,7 +11,7 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::infile;
 use crate::cli::output::Images;
 use crate::cli::terminal::{Out, escape};
-use crate::engine::keep;
+use crate::engine::images::needs;
 use crate::image::Reference;
 use crate::image::load::{Event, Source, load};
 use crate::paths::Paths;
@@ -36,7 +36,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         Source::Path(args.file.clone())
     };
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let mut progress = Progress::new();
     let name = args.name.as_ref();
     let loaded = load(&store, source, name, &mut |event| {

@@ -7,7 +7,7 @@ use super::filter::Filter;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
-use crate::engine::keep;
+use crate::engine::images::needs;
 use crate::image::remove::{self, Named, Removed};
 use crate::image::{Digest, Reference};
 use crate::paths::Paths;
@@ -90,9 +90,9 @@ pub(super) enum DryRun {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let settings = Settings::load(paths)?;
-    let needs = keep::needs(paths, &settings, &store)?;
+    let needs = needs::needs(paths, &settings, &store)?;
     let images: Vec<Named> = remove::oldest_first(&store)?
         .into_iter()
         .filter(|image| args.all || image.references.is_empty())

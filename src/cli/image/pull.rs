@@ -13,7 +13,9 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::Images;
 use crate::cli::terminal::{Out, escape};
 use crate::definition::{PullPolicy, image};
-use crate::engine::{gc, images, keep};
+use crate::engine::images::gc;
+use crate::engine::images::needs;
+use crate::engine::images::obtain;
 use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome};
@@ -72,10 +74,10 @@ impl From<PolicyArg> for PullPolicy {
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     if let Some(name) = &args.definition {
         let definition = image::load(paths, name)?;
-        images::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;
+        obtain::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;
         return Ok(ExitStatus::Success);
     }
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let settings = Settings::load(paths)?;
     let client = Client::new(paths, &settings)?;
     let options = Options {

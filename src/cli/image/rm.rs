@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Out, escape};
-use crate::engine::keep;
+use crate::engine::images::needs;
 use crate::image::remove;
 use crate::image::size::Stored;
 use crate::paths::Paths;
@@ -34,7 +34,7 @@ struct Report {
 }
 
 pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let before = Stored::load(&store)?;
     let writer = store.write()?;
     let mut out = Out::stdout();

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
-use crate::engine::keep;
+use crate::engine::images::needs;
 use crate::image::{Digest, Reference};
 use crate::paths::Paths;
 
@@ -34,7 +34,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     if args.name.digest().is_some() {
         return Err(Exit::usage("a new name has no digest; leave out '@sha256:…'").into());
     }
-    let store = keep::store(paths)?;
+    let store = needs::store(paths)?;
     let writer = store.write()?;
     let (_, digest) = store.find(&args.image)?;
     writer.set_reference(&args.name, &digest)?;

@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use crate::definition::{Definition, load};
-use crate::engine::host::{Architecture, HostFacts};
+use crate::engine::inside::host::{Architecture, HostFacts};
+use crate::engine::inside::user::ResolvedUser;
 use crate::engine::spec::{CgroupNamespace, Inputs};
-use crate::engine::user::ResolvedUser;
 use crate::paths::Paths;
 use crate::sys::fs::{Durability, ensure_dir, write_atomic};
 

@@ -18,7 +18,7 @@ use oci_spec::runtime::{
 };
 
 use crate::definition::Seccomp;
-use crate::engine::host::Architecture;
+use crate::engine::inside::host::Architecture;
 use crate::engine::spec::Inputs;
 use crate::engine::spec::capabilities::Set;
 use crate::sys;

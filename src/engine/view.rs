@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is so: the state of containers, their definitions, all of them at once. Reads, and changes
+//! nothing.
+
+pub mod definitions;
+pub mod listing;
+pub mod status;
