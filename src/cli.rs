@@ -53,7 +53,9 @@ use clap::{Parser, Subcommand};
 use self::exit::{Exit, ExitStatus};
 use tracing::level_filters::LevelFilter;
 
+use crate::engine::container::Container;
 use crate::journal::log::{self, Target};
+use crate::name::ContainerName;
 use crate::paths::{Paths, Scope};
 
 const EXAMPLES: &str = "\
@@ -146,6 +148,11 @@ enum Machine {
 }
 
 impl Context {
+    /// The container `name` of this machine.
+    fn container<'a>(&'a self, name: &'a ContainerName) -> Container<'a> {
+        Container::new(&self.paths, name)
+    }
+
     fn new(global: &Global) -> anyhow::Result<Self> {
         let machine = match global.root {
             Some(_) => Machine::Tree,

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use wharf::engine::Engine;
+use wharf::engine::container::Container;
 use wharf::engine::files::tree::Tree;
 use wharf::storage::facts;
 use wharf::sys::command::Command;
@@ -75,8 +75,7 @@ fn err(rig: &Rig, args: &[&str]) -> String {
 
 /// Writes to the container's root file system through overlayfs, as the container would.
 fn write(rig: &Rig, script: &str) {
-    let engine = Engine::new(rig.paths.clone());
-    let tree = Tree::find(&engine, &"web".parse().unwrap()).unwrap();
+    let tree = Tree::find(Container::new(&rig.paths, &"web".parse().unwrap())).unwrap();
     let root = Dir::reopen(tree.root().unwrap()).unwrap();
     let path = format!(
         "/proc/{}/fd/{}",
@@ -164,8 +163,7 @@ fn export_is_what_the_container_sees() {
         .arg(&dir)
         .run()
         .unwrap();
-    let engine = Engine::new(rig.paths.clone());
-    let tree = Tree::find(&engine, &"web".parse().unwrap()).unwrap();
+    let tree = Tree::find(Container::new(&rig.paths, &"web".parse().unwrap())).unwrap();
     let merged = tree.file_system().unwrap();
     assert_eq!(facts_below(&dir), facts_of_fd(&merged));
     drop(tree);
@@ -203,7 +201,6 @@ fn facts_of_fd(fd: impl std::os::fd::AsFd) -> Vec<String> {
 fn f7_commit_makes_an_image_that_is_the_container() {
     let rig = rig();
     write(&rig, CHANGES);
-    let engine = Engine::new(rig.paths.clone());
     let printed = ok(
         &rig,
         &[
@@ -232,7 +229,7 @@ fn f7_commit_makes_an_image_that_is_the_container() {
     // A container of the new image begins with what this one has.
     define(&rig, "copy", "image = \"new:1\"\npersist = true\n");
     let seen = |name: &str| {
-        let tree = Tree::find(&engine, &name.parse().unwrap()).unwrap();
+        let tree = Tree::find(Container::new(&rig.paths, &name.parse().unwrap())).unwrap();
         facts_of_fd(tree.file_system().unwrap())
     };
     let without_mount_points = |lines: Vec<String>| -> Vec<String> {
@@ -395,8 +392,7 @@ fn x3_links_of_an_image_do_not_lead_the_comparison_away() {
     // 'link' is a link in the image and becomes a directory.
     write(&rig, "rm link; mkdir link; echo x >link/one");
     assert_eq!(ok(&rig, &["diff", "web"]), "C /link\nA /link/one\n");
-    let engine = Engine::new(rig.paths.clone());
-    let tree = Tree::find(&engine, &"web".parse().unwrap()).unwrap();
+    let tree = Tree::find(Container::new(&rig.paths, &"web".parse().unwrap())).unwrap();
     let root = Dir::reopen(tree.root().unwrap()).unwrap();
     let link = root.open_dir("link".as_ref()).unwrap();
     set_xattr(&link, "user.x".as_ref(), b"y").unwrap();

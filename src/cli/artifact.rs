@@ -96,8 +96,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 
 fn artifacts<'a>(context: &'a Context, container: &'a ContainerName) -> Artifacts<'a> {
     Artifacts {
-        paths: &context.paths,
-        container,
+        container: context.container(container),
     }
 }
 

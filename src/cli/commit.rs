@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::exit::{Exit, ExitStatus};
 use super::terminal::Out;
 use super::{Context, jobs, output};
-use crate::engine::Engine;
 use crate::engine::files::commit::{self, Options, Pause};
 use crate::image::instruction::Instruction;
 use crate::image::{Digest, Reference};
@@ -78,8 +77,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             false => Pause::GoOn,
         },
     };
-    let engine = Engine::new(context.paths.clone());
-    let committed = commit::commit(&engine, &args.name, &options)?;
+    let committed = commit::commit(context.container(&args.name), &options)?;
     jobs::warn(&committed.warnings);
     let mut out = Out::stdout();
     match &args.reference {

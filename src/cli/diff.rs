@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::exit::ExitStatus;
 use super::terminal::{Out, escape_bytes};
 use super::{Context, jobs, output};
-use crate::engine::Engine;
 use crate::engine::files::changes;
 use crate::name::ContainerName;
 use crate::storage::changes::Difference;
@@ -37,8 +36,7 @@ struct Change {
 
 /// Shows it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths.clone());
-    let found = changes::changes(&engine, &args.name)?;
+    let found = changes::changes(context.container(&args.name))?;
     jobs::warn(&found.warnings);
     let mut out = Out::stdout();
     if args.json {

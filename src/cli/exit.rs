@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use crate::engine::control::lifecycle::Refusal;
+use crate::engine::view::definitions::Undefined;
 use crate::image::manifest::NotRunnable;
 use crate::image::pull;
 use crate::registry;
@@ -90,7 +90,7 @@ pub fn status_of(err: &anyhow::Error) -> ExitStatus {
         if let Some(exit) = cause.downcast_ref::<Exit>() {
             return exit.status;
         }
-        if let Some(Refusal::Undefined { .. }) = cause.downcast_ref() {
+        if let Some(Undefined { .. }) = cause.downcast_ref() {
             return ExitStatus::NoSuchContainer;
         }
         if let Some(NotRunnable { .. }) = cause.downcast_ref() {

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use super::exit::ExitStatus;
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, output, phrase};
-use crate::engine::control::lifecycle;
 use crate::engine::view::definitions::{self, Found};
 use crate::name::ContainerName;
 use crate::records::history::{self, Entry};
@@ -27,8 +26,8 @@ pub struct Args {
 /// Prints the history.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let runs = history::load(&context.paths, &args.name)?;
-    if runs.is_empty() && definitions::find(&context.paths, &args.name) == Found::Absent {
-        return Err(lifecycle::undefined(&context.paths, &args.name).into());
+    if runs.is_empty() && definitions::find(context.container(&args.name)) == Found::Absent {
+        return Err(definitions::undefined(context.container(&args.name)).into());
     }
     let mut out = Out::stdout();
     if args.json {

@@ -5,7 +5,6 @@ use super::exit::ExitStatus;
 use super::jobs::{self, Names};
 use super::terminal::Out;
 use super::{Context, output};
-use crate::engine::Engine;
 use crate::engine::files::size;
 use crate::engine::view::definitions::{self, Found};
 use crate::records::history;
@@ -23,18 +22,18 @@ pub struct Args {
 /// Prints it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut containers = Vec::new();
-    let status = jobs::each_container(context, &args.names, |container| {
-        let name = container.name;
-        let seen = container.observe()?;
+    let status = jobs::each_container(context, &args.names, |managed| {
+        let container = managed.container;
+        let name = container.name();
+        let seen = managed.observe()?;
         let history = history::load(&context.paths, name)?;
         let mut inspected = output::Inspected::new(name.clone(), seen, history);
-        inspected.definition = match definitions::find(&context.paths, name) {
+        inspected.definition = match definitions::find(container) {
             Found::File(path) => Some(path.display().to_string()),
             Found::Masked(_) | Found::Absent => None,
         };
         if args.size {
-            let engine = Engine::new(context.paths.clone());
-            inspected.size = Some(size::size(&engine, name)?.into());
+            inspected.size = Some(size::size(container)?.into());
         }
         containers.push(inspected);
         Ok(())

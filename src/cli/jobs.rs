@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::Context;
 use super::exit::{self, ExitStatus};
 use super::terminal::{escape, escape_bytes};
-use crate::engine::control::lifecycle::{self, Container, Done, Freshness, Refusal};
+use crate::engine::control::lifecycle::{self, Done, Freshness, Managed, Refusal};
 use crate::journal::read::{self, AtEnd, Lines, Range};
 use crate::name::ContainerName;
 use crate::storage::walk::Warnings;
@@ -48,7 +48,7 @@ fn report(context: &Context, err: &anyhow::Error) {
     note(&format!("{err:#}"));
     let failed = err.chain().find_map(|cause| match cause.downcast_ref() {
         Some(Refusal::Failed { invocation_id, .. }) => invocation_id.as_deref(),
-        Some(Refusal::Undefined { .. } | Refusal::State { .. }) | None => None,
+        Some(Refusal::State { .. }) | None => None,
     });
     if let Some(invocation_id) = failed
         && let Err(err) = print_tail(context, invocation_id)
@@ -98,14 +98,13 @@ pub(super) fn each<T>(
 pub(super) fn each_container(
     context: &Context,
     names: &Names,
-    mut act: impl FnMut(&Container<'_>) -> anyhow::Result<()>,
+    mut act: impl FnMut(&Managed<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
     let manager = connect(context)?;
     Ok(each(context, &names.names, |name| {
-        act(&Container {
-            paths: &context.paths,
+        act(&Managed {
+            container: context.container(name),
             manager: &manager,
-            name,
         })
     }))
 }
@@ -136,21 +135,20 @@ pub(super) fn run_all(
     context: &Context,
     manager: &Manager,
     (names, limit): (&[ContainerName], Option<Duration>),
-    queue: impl Fn(&Container<'_>, &Jobs<'_>) -> anyhow::Result<Option<Job>>,
+    queue: impl Fn(&Managed<'_>, &Jobs<'_>) -> anyhow::Result<Option<Job>>,
 ) -> anyhow::Result<ExitStatus> {
     let mut jobs = manager.jobs()?;
     let mut queued = Vec::new();
-    let container = |name| Container {
-        paths: &context.paths,
+    let managed = |name| Managed {
+        container: context.container(name),
         manager,
-        name,
     };
     let refused = each(context, names, |name| {
-        queued.extend(queue(&container(name), &jobs)?.map(|job| (name, job)));
+        queued.extend(queue(&managed(name), &jobs)?.map(|job| (name, job)));
         Ok(())
     });
     let finished = each(context, &queued, |(name, job)| {
-        match container(name).finish(&mut jobs, job, limit)? {
+        match managed(name).finish(&mut jobs, job, limit)? {
             Done::Now => {}
             // Zero means kill.
             Done::Killed if limit == Some(Duration::ZERO) => {}

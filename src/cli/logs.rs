@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::exit::{Exit, ExitStatus};
 use super::terminal::{Out, escape_bytes};
 use super::{Context, jobs};
-use crate::engine::control::lifecycle::Container;
+use crate::engine::control::lifecycle::Managed;
 use crate::journal::export::Entry;
 use crate::journal::read::{self, AtEnd, Lines, Range};
 use crate::name::ContainerName;
@@ -111,10 +111,9 @@ pub(super) fn time_of(entry: &Entry) -> String {
 /// The run that systemd knows, else the newest one of the history.
 fn current_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<String>> {
     let manager = jobs::connect(context)?;
-    let container = Container {
-        paths: &context.paths,
+    let container = Managed {
+        container: context.container(name),
         manager: &manager,
-        name,
     };
     let seen = container.observe()?;
     let recorded = seen.last.and_then(|entry| entry.invocation_id);
@@ -142,10 +141,9 @@ fn run_id(context: &Context, name: &ContainerName, number: i64) -> anyhow::Resul
 /// The run that goes on now.
 fn running_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<String>> {
     let manager = jobs::connect(context)?;
-    let container = Container {
-        paths: &context.paths,
+    let container = Managed {
+        container: context.container(name),
         manager: &manager,
-        name,
     };
     let seen = container.observe()?;
     Ok(seen.unit.invocation_id().filter(|_| seen.state.is_live()))

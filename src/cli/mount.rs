@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::exit::ExitStatus;
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, jobs, output};
-use crate::engine::Engine;
 use crate::engine::files::mount;
 use crate::name::ContainerName;
 
@@ -38,18 +37,19 @@ struct Mounted {
 
 /// Mounts them, or lists.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths.clone());
     let mut mounts = Vec::new();
     let mut add = |name: ContainerName| {
-        let path = mount::target(&engine.paths, &name).display().to_string();
+        let path = mount::target(context.container(&name))
+            .display()
+            .to_string();
         mounts.push(Mounted { name, path });
     };
     let mut status = ExitStatus::Success;
     if args.names.is_empty() {
-        mount::mounted(&engine.paths)?.into_iter().for_each(add);
+        mount::mounted(&context.paths)?.into_iter().for_each(add);
     } else {
         status = jobs::each(context, &args.names, |name| {
-            mount::mount(&engine, name)?;
+            mount::mount(context.container(name))?;
             add(name.clone());
             Ok(())
         });

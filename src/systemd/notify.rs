@@ -25,6 +25,9 @@ pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 /// Longest text that is sent as `STATUS=`, in bytes; systemd reads datagrams of at most 4096.
 const STATUS_MAX_BYTES: usize = 2048;
 
+/// Longest that the manager may take to read what it was sent.
+pub const BARRIER_DEADLINE: Duration = Duration::from_secs(30);
+
 /// One thing to tell the manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State<'a> {

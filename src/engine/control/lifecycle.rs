@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::container::Container;
 use crate::engine::view::definitions::{self, Found};
 use crate::engine::view::status::{self, Observed, State};
 use crate::name::ContainerName;
@@ -23,16 +24,6 @@ const SIGKILL: i32 = 9;
 /// shows the journal for [`Refusal::Failed`].
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody knows the container.
-    #[error("there is no container '{name}': no '{base}.toml' in {searched}")]
-    Undefined {
-        /// The container.
-        name: ContainerName,
-        /// Its definition's name.
-        base: String,
-        /// The directories that were searched.
-        searched: String,
-    },
     /// Its state does not allow this.
     #[error("container '{name}' {fact}")]
     State {
@@ -71,15 +62,13 @@ pub enum Freshness {
     Reloaded,
 }
 
-/// One container and the manager that runs it.
+/// A container in the hands of the manager that runs it.
 #[derive(Debug, Clone, Copy)]
-pub struct Container<'a> {
-    /// Where everything is.
-    pub paths: &'a Paths,
+pub struct Managed<'a> {
+    /// The container.
+    pub container: Container<'a>,
     /// systemd.
     pub manager: &'a Manager,
-    /// Which one.
-    pub name: &'a ContainerName,
 }
 
 /// Makes systemd reload its units if a definition of `names` is newer than what it has read.
@@ -90,7 +79,7 @@ pub fn refresh(
 ) -> anyhow::Result<Freshness> {
     let loaded_at = manager.loaded_at_micros()?;
     for name in names {
-        let newer = definitions::changed_at_micros(paths, name)? > loaded_at;
+        let newer = definitions::changed_at_micros(Container::new(paths, name))? > loaded_at;
         if newer || manager.properties(&name.unit())?.is_set("NeedDaemonReload") {
             systemd::manager::reload(paths.scope())?;
             return Ok(Freshness::Reloaded);
@@ -99,32 +88,35 @@ pub fn refresh(
     Ok(Freshness::Fresh)
 }
 
-impl Container<'_> {
+impl Managed<'_> {
     /// What the container is doing.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Undefined`] when nobody knows it.
+    /// [`definitions::Undefined`] when nobody knows it.
     pub fn observe(&self) -> anyhow::Result<Observed> {
-        let found = definitions::find(self.paths, self.name);
-        let seen = status::observe(self.paths, self.name, self.manager, found.past())?;
+        let found = definitions::find(self.container);
+        let seen = status::observe(self.container, self.manager, found.past())?;
         if seen.state != State::Unknown {
             return Ok(seen);
         }
         Err(match found {
-            Found::Masked(file) => self.refuse(format!(
-                "is masked by '{}': remove that link to use it",
-                file.display()
-            )),
+            Found::Masked(file) => self
+                .refuse(format!(
+                    "is masked by '{}': remove that link to use it",
+                    file.display()
+                ))
+                .into(),
             Found::Absent if seen.unit.active() != ActiveState::Other => {
-                undefined(self.paths, self.name)
+                definitions::undefined(self.container).into()
             }
-            Found::Absent | Found::File(_) => self.refuse(format!(
-                "is in a state of its unit that wharf does not know ('{}')",
-                seen.unit.text("ActiveState")
-            )),
-        }
-        .into())
+            Found::Absent | Found::File(_) => self
+                .refuse(format!(
+                    "is in a state of its unit that wharf does not know ('{}')",
+                    seen.unit.text("ActiveState")
+                ))
+                .into(),
+        })
     }
 
     /// Queues a start; none when it runs already.
@@ -189,7 +181,7 @@ impl Container<'_> {
             Some(result) => result,
             None => {
                 // A restart may be past its stop by now, and the new run is not to be killed.
-                let unit = self.manager.properties(&self.name.unit())?;
+                let unit = self.manager.properties(&self.container.name().unit())?;
                 // Nor is the clean-up, which comes after the container has ended.
                 if matches!(unit.text("SubState"), "stop" | "stop-sigterm") {
                     self.kill_all()?;
@@ -205,7 +197,9 @@ impl Container<'_> {
     /// Sends a signal to the container's main process.
     pub fn kill(&self, signal: i32) -> anyhow::Result<()> {
         self.require_running("kill")?;
-        Ok(self.manager.kill(&self.name.unit(), Whom::Main, signal)?)
+        Ok(self
+            .manager
+            .kill(&self.container.name().unit(), Whom::Main, signal)?)
     }
 
     /// Freezes every process of the container.
@@ -213,7 +207,7 @@ impl Container<'_> {
         let seen = self.observe()?;
         match seen.state {
             State::Paused => Err(self.refuse("is paused already").into()),
-            State::Running => Ok(self.manager.freeze(&self.name.unit())?),
+            State::Running => Ok(self.manager.freeze(&self.container.name().unit())?),
             state @ (State::Unknown
             | State::Configured
             | State::Created
@@ -227,7 +221,7 @@ impl Container<'_> {
         let seen = self.observe()?;
         match seen.state {
             State::Paused => {
-                self.manager.thaw(&self.name.unit())?;
+                self.manager.thaw(&self.container.name().unit())?;
                 // Frozen by a 'wharf commit' that was killed.
                 if let Some(record) = &seen.record {
                     Cgroup::at(&record.payload_cgroup)?.thaw()?;
@@ -244,12 +238,12 @@ impl Container<'_> {
     }
 
     fn queue(&self, jobs: &Jobs<'_>, kind: JobKind) -> anyhow::Result<Job> {
-        match jobs.queue(kind, &self.name.unit()) {
+        match jobs.queue(kind, &self.container.name().unit()) {
             Ok(job) => Ok(job),
             Err(SystemdError::Masked { .. }) => Err(self
                 .refuse(format!(
                     "has a masked unit; 'systemctl unmask {}' allows it to start",
-                    self.name.unit()
+                    self.container.name().unit()
                 ))
                 .into()),
             Err(SystemdError::NotApplicable { .. }) if kind == JobKind::Reload => Err(self
@@ -260,7 +254,10 @@ impl Container<'_> {
     }
 
     fn kill_all(&self) -> Result<(), SystemdError> {
-        match self.manager.kill(&self.name.unit(), Whom::All, SIGKILL) {
+        match self
+            .manager
+            .kill(&self.container.name().unit(), Whom::All, SIGKILL)
+        {
             // It ended in this very moment.
             Err(SystemdError::NoSuchUnit { .. }) => Ok(()),
             Err(SystemdError::Refused { name, .. })
@@ -279,7 +276,7 @@ impl Container<'_> {
             State::Paused => Err(self
                 .refuse(format!(
                     "is paused; 'wharf unpause {}' before you {verb} it",
-                    self.name
+                    self.container.name()
                 ))
                 .into()),
             state @ (State::Unknown
@@ -295,7 +292,7 @@ impl Container<'_> {
         let fact = match result {
             JobResult::Done | JobResult::Skipped => return Ok(()),
             JobResult::Failed => {
-                let unit = self.manager.properties(&self.name.unit())?;
+                let unit = self.manager.properties(&self.container.name().unit())?;
                 return Err(self.failed(failure(&unit), unit.invocation_id()).into());
             }
             JobResult::Canceled => "was not acted on: another job replaced this one".to_owned(),
@@ -303,7 +300,7 @@ impl Container<'_> {
             JobResult::Dependency => format!(
                 "did not start: something it depends on failed; 'systemctl list-dependencies {}' \
                  shows what",
-                self.name.unit()
+                self.container.name().unit()
             ),
             JobResult::Other(word) => format!("was not acted on: the job ended with '{word}'"),
         };
@@ -312,7 +309,7 @@ impl Container<'_> {
 
     fn failed(&self, fact: String, invocation_id: Option<String>) -> Refusal {
         Refusal::Failed {
-            name: self.name.clone(),
+            name: self.container.name().clone(),
             fact,
             invocation_id,
         }
@@ -320,36 +317,23 @@ impl Container<'_> {
 
     fn refuse(&self, fact: impl Into<String>) -> Refusal {
         Refusal::State {
-            name: self.name.clone(),
+            name: self.container.name().clone(),
             fact: fact.into(),
         }
     }
 
     fn paused(&self) -> Refusal {
-        self.refuse(format!("is paused; 'wharf unpause {}' first", self.name))
+        self.refuse(format!(
+            "is paused; 'wharf unpause {}' first",
+            self.container.name()
+        ))
     }
 
     fn not_running(&self, state: State) -> Refusal {
         self.refuse(format!(
             "is not running but {state}; 'wharf start {}' starts it",
-            self.name
+            self.container.name()
         ))
-    }
-}
-
-/// The refusal for a container that nobody knows.
-pub fn undefined(paths: &Paths, name: &ContainerName) -> Refusal {
-    let dirs = paths.definition_dirs().iter().rev();
-    let dirs: Vec<String> = dirs
-        .map(|dir| dir.join("containers").display().to_string())
-        .collect();
-    Refusal::Undefined {
-        name: name.clone(),
-        base: match name.instance() {
-            Some(_) => format!("{}@", name.base()),
-            None => name.base().to_owned(),
-        },
-        searched: dirs.join(", "),
     }
 }
 

@@ -6,22 +6,22 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::files::tree::{Base, Tree};
 use crate::engine::spec::NOTIFY_DIR;
-use crate::name::ContainerName;
 use crate::storage::changes::{self, Changes};
 use crate::sys::dir::{Dir, Kind};
 
 /// Compares the container with its image.
-pub fn changes(engine: &Engine, name: &ContainerName) -> anyhow::Result<Changes> {
-    let tree = Tree::find(engine, name)?;
+pub fn changes(container: Container<'_>) -> anyhow::Result<Changes> {
+    let tree = Tree::find(container)?;
     let compared = || -> anyhow::Result<Changes> {
         let (upper, layers) = parts_of(&tree)?;
         let found = changes::changes(upper, layers, &is_own_mount_point)?;
         tree.check_whole()?;
         Ok(found)
     };
+    let name = container.name();
     compared().with_context(|| format!("comparing container '{name}' with its image"))
 }
 

@@ -15,7 +15,7 @@ use flate2::Compression;
 use flate2::read::GzEncoder;
 use serde_json::{Map, Value, json};
 
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::files::changes;
 use crate::engine::files::size;
 use crate::engine::files::tree::{Base, Tree};
@@ -81,17 +81,14 @@ pub struct Committed {
 }
 
 /// Makes an image of the container `name` as it is now.
-pub fn commit(
-    engine: &Engine,
-    name: &ContainerName,
-    options: &Options,
-) -> anyhow::Result<Committed> {
-    let tree = Tree::find(engine, name)?;
+pub fn commit(container: Container<'_>, options: &Options) -> anyhow::Result<Committed> {
+    let tree = Tree::find(container)?;
+    let name = container.name();
     let commit = || -> anyhow::Result<Committed> {
         let Base::Image { image, .. } = &tree.base else {
             bail!("its root is a directory of the host, and a layer needs an image to lie on");
         };
-        let store = needs::store(&engine.paths)?;
+        let store = needs::store(container.paths())?;
         let change = store.change()?;
         let base = change.use_image(&image.digest.parse()?)?;
         check_room(&base)?;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::definition::load;
 use crate::definition::{self, Root};
+use crate::engine::container::Container;
 use crate::engine::view::definitions::{self, Found, Gist};
 use crate::image::Digest;
 use crate::image::mounts;
@@ -165,7 +166,12 @@ fn instances(paths: &Paths) -> anyhow::Result<BTreeSet<ContainerName>> {
     let mut names: BTreeSet<ContainerName> = history::names(paths)?
         .into_iter()
         .filter(|name| name.instance().is_some())
-        .filter(|name| matches!(definitions::find(paths, name), Found::File(_)))
+        .filter(|name| {
+            matches!(
+                definitions::find(Container::new(paths, name)),
+                Found::File(_)
+            )
+        })
         .collect();
     for dir in paths.definition_dirs() {
         for file in sys::fs::list_dir(&dir.join("containers"))? {

@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::definition::value::{GroupRef, IdOrName, UserRef};
+use crate::engine::spec::process::ResolvedUser;
 use crate::sys::root::Root;
 
 /// Largest passwd or group file that is read.
@@ -22,20 +23,6 @@ const GROUPS_MAX: usize = 65536;
 
 /// The largest id: the next one means "leave unchanged" to chown(2) and setresuid(2).
 const ID_MAX: u32 = u32::MAX - 1;
-
-/// Who the first process is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolvedUser {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Supplementary groups, sorted. The primary one is among them: a process that can change its
-    /// primary group must not thereby shed it where it denies access (CVE-2022-36109).
-    pub additional_gids: Vec<u32>,
-    /// Home directory, where passwd(5) has an entry that names an absolute one.
-    pub home: Option<String>,
-}
 
 /// One well-formed line of passwd(5).
 struct PasswdEntry<'a> {

@@ -13,7 +13,7 @@ use anyhow::bail;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
 use crate::definition::{CapabilitySet, Security};
-use crate::engine::inside::host::HostFacts;
+use crate::engine::spec::host::HostFacts;
 
 /// All capabilities; the index is the number (capabilities(7), linux/capability.h).
 const TABLE: [(&str, Capability); 41] = [
@@ -192,7 +192,7 @@ pub(crate) fn render(security: &Security, bounding: &Set, uid: u32) -> LinuxCapa
 mod tests {
     use super::*;
     use crate::definition::value;
-    use crate::engine::inside::host::Architecture;
+    use crate::engine::spec::host::Architecture;
 
     fn host(capabilities: u64) -> HostFacts {
         HostFacts {

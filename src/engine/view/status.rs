@@ -9,8 +9,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::name::ContainerName;
-use crate::paths::Paths;
+use crate::engine::container::Container;
 use crate::records::history::{self, Entry};
 use crate::records::run::{self, RunRecord};
 use crate::sys::cgroup::Cgroup;
@@ -172,11 +171,11 @@ pub struct Observed {
 
 /// Asks systemd, the kernel and the history about one container.
 pub fn observe(
-    paths: &Paths,
-    name: &ContainerName,
+    container: Container<'_>,
     manager: &Manager,
     defined: Past,
 ) -> anyhow::Result<Observed> {
+    let (paths, name) = (container.paths(), container.name());
     let unit = manager.properties(&name.unit())?;
     let last = history::last(paths, name)?;
     let id = unit.invocation_id();
