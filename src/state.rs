@@ -141,7 +141,7 @@ pub fn load_image(paths: &Paths, name: &ContainerName) -> anyhow::Result<Option<
 }
 
 /// Reads the record; none when there is none, or when another version of wharf wrote it, or when
-/// it is damaged: the kernel and systemd are asked instead (hostile-inputs K8).
+/// it is damaged: the kernel and systemd are asked instead (threats K8).
 pub fn load(paths: &Paths, name: &ContainerName) -> Option<RunRecord> {
     let text = sys::fs::read_to_string(&record_path(paths, name)).ok()?;
     let record: RunRecord = serde_json::from_str(&text).ok()?;

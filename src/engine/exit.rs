@@ -152,7 +152,7 @@ pub(crate) fn finish(
     verdict.failure = failure(engine, name)
         .filter(|failure| failure.invocation_id == run)
         .map(|failure| failure.message);
-    // A record that is damaged was written all the same (hostile-inputs K8).
+    // A record that is damaged was written all the same (threats K8).
     if state::is_recorded(&engine.paths, name) {
         verdict.adopted = Adopted::Payload;
     }

@@ -3,7 +3,7 @@
 //!
 //! What an image may say about it ends here: `Entrypoint`, `Cmd` and `WorkingDir` are turned into
 //! an argument list and a checked path by [`command_line`] and [`working_dir`], and only those
-//! reach [`render`] (hostile-inputs C1).
+//! reach [`render`] (threats C1).
 
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ pub fn command_line(
 /// The working directory: the definition's, else the image's, else `/`.
 ///
 /// A path below /proc is refused: `/proc/self/fd/N` would be a directory of the runtime, outside
-/// of the container (hostile-inputs C9, X1, CVE-2024-21626).
+/// of the container (threats C9, X1, CVE-2024-21626).
 pub fn working_dir(process: &definition::Process, image: Option<&str>) -> anyhow::Result<PathBuf> {
     let (origin, path) = match (process.working_dir.as_deref(), image) {
         (Some(path), _) => ("working_dir", path),
