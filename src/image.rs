@@ -2,7 +2,7 @@
 //! Images: content by digest, references to it, and archives that bring it.
 //!
 //! Manifests and configs are parsed into types at this edge, and of a config only what an image
-//! may influence is kept (hostile-inputs C1). Unpacking layers is `storage`'s part; nothing here
+//! may influence is kept (threats C1). Unpacking layers is `storage`'s part; nothing here
 //! knows containers.
 
 pub mod archive;

@@ -192,7 +192,7 @@ fn no_bus() {
     }
 }
 
-/// Hostile-inputs P7: a bus that takes connections and then says nothing.
+/// A bus that takes connections and then says nothing (threats P7).
 #[test]
 fn a_hung_bus_is_given_up() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Files of containers that rest (`persist = true`), through the real binary and without systemd:
-//! export, diff and commit (hostile-inputs F7, T12, C1). Running ones are in `lab_containerfs.rs`.
+//! export, diff and commit (threats F7, T12, C1). Running ones are in `lab_containerfs.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -246,7 +246,7 @@ fn f7_commit_makes_an_image_that_is_the_container() {
     };
     assert_eq!(seen("copy"), without_mount_points(seen("web")));
     assert_eq!(ok(&rig, &["diff", "copy"]), "");
-    // T12: the setuid bit is in the layer.
+    // The setuid bit is in the layer (threats T12).
     let su = std::fs::metadata(image.layers[2].join("srv/su")).unwrap();
     assert_eq!((su.mode() & 0o7777, su.uid()), (0o4755, 0));
     let documents = rig.store.documents(&image.digest.parse().unwrap()).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf cp` on plain directories in a container's place: its rules, and what a hostile tree may
-//! try (hostile-inputs F1, F3, F4). `WHARF_RACE_ROUNDS` sets the rounds of the race, 100,000 for all.
+//! try (threats F1, F3, F4). `WHARF_RACE_ROUNDS` sets the rounds of the race, 100,000 for all.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

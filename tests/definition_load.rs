@@ -264,7 +264,7 @@ fn undefined_says_where_it_looked() {
     assert!(message.ends_with("usr/lib/wharf/containers/web@.toml"));
 }
 
-/// hostile-inputs C11: each bad file costs its own container and no other.
+/// Each bad file costs its own container and no other (threats C11).
 #[test]
 fn what_is_not_a_readable_file_costs_only_its_container() {
     let tree = Tree::new(&[("etc/wharf/containers/good.toml", "image = 'x'")]);
@@ -379,7 +379,7 @@ fn a_replaced_value_is_checked_too() {
     );
 }
 
-/// hostile-inputs C10, U8
+/// Threats C10, U8.
 #[test]
 fn files_that_are_no_containers_are_reported() {
     let tree = Tree::new(&[

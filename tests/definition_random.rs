@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Random input: no definition makes the loader panic, hang, or let through what could become a
-//! second line of a unit file (hostile-inputs C5, C11, U1, U2).
+//! second line of a unit file (threats C5, C11, U1, U2).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -266,7 +266,7 @@ fn one_of_every_key_at_a_time_is_accepted() {
     }
 }
 
-/// hostile-inputs C8, C11: the worst that fits into a file, each within seconds.
+/// The worst that fits into a file, each within seconds (threats C8, C11).
 #[test]
 fn large_files_end_soon() {
     let mut texts = vec![

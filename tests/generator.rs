@@ -144,7 +144,7 @@ fn every_case_gives_what_is_expected() {
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// hostile-inputs U9: equal input, equal bytes, also over what an earlier run left.
+/// Equal input, equal bytes, also over what an earlier run left (threats U9).
 #[test]
 fn u9_a_second_run_changes_nothing() {
     for case in cases() {
@@ -158,7 +158,7 @@ fn u9_a_second_run_changes_nothing() {
     }
 }
 
-/// hostile-inputs U10: a shorter file replaces a longer one whole.
+/// A shorter file replaces a longer one whole (threats U10).
 #[test]
 fn u10_nothing_of_a_longer_drop_in_stays() {
     let root = tempfile::tempdir().unwrap();
@@ -180,7 +180,7 @@ fn u10_nothing_of_a_longer_drop_in_stays() {
     }
 }
 
-/// U9: runs at the same time, as two daemon-reloads of two managers may be, leave whole files.
+/// Runs at the same time, as two daemon-reloads of two managers may be, leave whole files (threats U9).
 #[test]
 fn u9_concurrent_runs_leave_whole_files() {
     let case = cases()
@@ -232,7 +232,8 @@ fn u9_concurrent_runs_leave_whole_files() {
     assert_eq!(found, expected);
 }
 
-/// hostile-inputs U1, U6, U7: a broken neighbour, whatever is wrong with it, does not change a byte of the others.
+/// A broken neighbour, whatever is wrong with it, does not change a byte of the others
+/// (threats U1, U6, U7).
 #[test]
 fn broken_neighbours_change_nothing_for_others() {
     let good = "image = \"i\"\n";
@@ -282,7 +283,7 @@ fn broken_neighbours_change_nothing_for_others() {
     }
 }
 
-/// hostile-inputs U9: 1 or 3 arguments; anything else is not how systemd calls a generator.
+/// 1 or 3 arguments; anything else is not how systemd calls a generator (threats U9).
 #[test]
 fn u9_arguments_of_the_program() {
     let home = tempfile::tempdir().unwrap();

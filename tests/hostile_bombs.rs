@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Layers that are too much: too large, too many entries, too many layers (hostile-inputs T21, T26).
+//! Layers that are too much: too large, too many entries, too many layers (threats T21, T26).
 //!
 //! Each archive is written as a stream and loaded by the program into a file system of its own. Bombs
 //! go off in a control group of 256 MiB, in which that file system, a tmpfs, counts too. The peak memory

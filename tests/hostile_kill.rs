@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Commands of the store that are killed or failed at their system calls (hostile-inputs K1, S1, S2;
+//! Commands of the store that are killed or failed at their system calls (threats K1, S1, S2;
 //! rigs KILL, FS, INV), where they succeed and where they refuse.
 //!
 //! After each: every visible image passes the full check; the same command again does its work; then

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Hostile archives by the hundred (hostile-inputs 2.T, rig TAR): the table of `support/hostile.rs`
+//! Hostile archives by the hundred (threats T1 to T27, rig TAR): the table of `support/hostile.rs`
 //! through `wharf image load`, a test for each row.
 //!
 //! After every archive the canary beside the store is as it was (path, mode, owner, time,
@@ -102,7 +102,7 @@ rows! {
     t27_odd_names "T27"
 }
 
-/// T21 is about amounts: `hostile_bombs.rs`.
+/// Amounts (threats T21) are in `hostile_bombs.rs`.
 #[test]
 fn the_table_has_every_row_and_hundreds_of_archives() {
     let rig = Rig::in_memory();

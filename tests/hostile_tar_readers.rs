@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Members as other readers see them (hostile-inputs T15): generated archives through wharf's
+//! Members as other readers see them (threats T15): generated archives through wharf's
 //! reader, Python's tarfile and GNU tar.
 //!
 //! Whatever wharf accepts, the others must list the same: path, type, size, mode, owner, target,

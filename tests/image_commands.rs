@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image ls, inspect, history, tag, rm, prune, diff` through the real binary: sizes that add
-//! up, names, filters, damage that keeps nobody from removing (hostile-inputs K8).
+//! up, names, filters, damage that keeps nobody from removing (threats K8).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Damage in the image store and loads that were killed or run at once (hostile-inputs S6, S7, S8,
-//! K1, K8, R15).
+//! Damage in the image store and loads that were killed or run at once
+//! (threats S6, S7, S8, K1, K8, R15).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

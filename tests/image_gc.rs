@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Garbage collection, and removing on a full disk, through the real binary (hostile-inputs S1).
+//! Garbage collection, and removing on a full disk, through the real binary (threats S1).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

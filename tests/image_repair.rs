@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image check --repair`: every flipped bit is found, and only what is damaged is made or
-//! fetched again (hostile-inputs S6, S7, S8, K8).
+//! fetched again (threats S6, S7, S8, K8).
 //!
 //! `WHARF_BIT_FLIPS` sets how many bits are flipped; 100 unless set.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The image store through the library and the real binary: formats, hostile archives
-//! (hostile-inputs T23, R2, R5, R7, R8, R17). Damage and killed loads are in `image_damage.rs`.
+//! (threats T23, R2, R5, R7, R8, R17). Damage and killed loads are in `image_damage.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

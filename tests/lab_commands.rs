@@ -246,7 +246,7 @@ fn failures(suite: Suite) {
     );
 }
 
-/// Logs by run, to a pipe and to a terminal (hostile-inputs L1), and events.
+/// Logs by run, to a pipe and to a terminal (threats L1), and events.
 fn journal(suite: Suite) {
     let lab = prepared(suite);
     lab.ok("wharf start web && wharf restart web && wharf start job && wharf wait job || true");

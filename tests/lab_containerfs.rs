@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Files of running containers on a real systemd: export, commit, diff, cp and mount of containers
-//! whose processes keep changing them (hostile-inputs F1, F5, F7, K9, P1).
+//! whose processes keep changing them (threats F1, F5, F7, K9, P1).
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 

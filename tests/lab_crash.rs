@@ -3,7 +3,7 @@
 //!
 //! A good run is traced first. Then one container for each point, all of them at once: run and
 //! killed at its point, run again, stopped, run and stopped again without a kill. After each of
-//! these the history must be honest, in the end nothing may be left (hostile-inputs K1, K6).
+//! these the history must be honest, in the end nothing may be left (threats K1, K6).
 //! `WHARF_CRASH_STRIDE` says how many system calls lie between two points; 1 is every one.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]

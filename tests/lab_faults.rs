@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What happens around a container that runs: helpers killed, records damaged, systemd executed
-//! anew, /run lost, disks full (hostile-inputs K3, K5, K7, K8, S1).
+//! anew, /run lost, disks full (threats K3, K5, K7, K8, S1).
 //!
 //! After each fault the container's exit is reported as it was, nothing is left behind, and the
 //! next start works with no manual step.

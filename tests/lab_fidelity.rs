@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! hostile-inputs U11: what 10,000 random definitions mean is what `systemctl show` reports.
+//! What 10,000 random definitions mean is what `systemctl show` reports (threats U11).
 //!
 //! Every string key is hostile, and some must be refused. In batches they are written into a lab, read by
 //! the real generator at a real daemon-reload, and asked back from systemd. Constants of the

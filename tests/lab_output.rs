@@ -326,7 +326,7 @@ fn only_what_a_container_may_say_reaches_systemd() {
             "journalctl -q -u ctr@speak MESSAGE_ID=5d0c6a7be2c1470f9a54f1c3b08e2d69 -o cat | wc -l",
         );
         assert_eq!(refused, "1", "{suite:?}");
-        // X9: nothing of ours can be reached by a container that shares the host's network.
+        // Nothing of ours can be reached by a container that shares the host's network (threats X9).
         let abstract_names = "grep -c -E '@.*(wharf|relay)' /proc/net/unix || true";
         assert_eq!(ok(&lab, abstract_names), "0");
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Odd and damaged archives of layers (hostile-inputs 2.T, T15 to T27): framing, numbers,
+//! Odd and damaged archives of layers (threats T15 to T27): framing, numbers,
 //! compression. What entries may do to the tree is in `layers.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

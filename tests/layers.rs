@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What hostile entries of layers do to the tree and to the host (hostile-inputs 2.T, T1 to T14):
+//! What hostile entries of layers do to the tree and to the host (threats T1 to T14):
 //! each test carries the ids of its rows.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Power cuts in the middle of load, pull, commit, rm and prune (hostile-inputs K4, rig CUT), while a
+//! Power cuts in the middle of load, pull, commit, rm and prune (threats K4, rig CUT), while a
 //! container runs or stops.
 //!
 //! One disk, a boot for each cut. After every boot the full check finds every visible image whole, what

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Packing trees: what comes out of the archive is what went in (hostile-inputs F5, F7), for our
+//! Packing trees: what comes out of the archive is what went in (threats F5, F7), for our
 //! own extractor, for GNU tar and for Python.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

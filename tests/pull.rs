@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pulling from a registry: what comes out, policies, platforms, what is refused (hostile-inputs
-//! R1, R3, R6-R9, R12, T23). Pulls that meet others are in `pull_shared.rs`.
+//! Pulling from a registry: what comes out, policies, platforms, what is refused (threats R1, R3, R6
+//! to R9, R12, T23). Pulls that meet others are in `pull_shared.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -417,7 +417,7 @@ fn r9_what_cannot_be_run_has_an_exit_status_of_its_own() {
     for (index, document) in documents.iter().enumerate() {
         content.tag(&index.to_string(), document);
     }
-    // R6: both a manifest and an index.
+    // Both a manifest and an index (threats R6).
     let both = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": part(config),
         "layers": [part(layer)], "manifests": []});
     content.tag("both", &both);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pulls that meet others: one download per blob, killed and failed pullers, names that move, images
-//! that are removed meanwhile, and leases (hostile-inputs R15, R16, K1, T21).
+//! that are removed meanwhile, and leases (threats R15, R16, K1, T21).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The registry client against scripted servers: manifests that are not what they should be, and
-//! bodies without end (hostile-inputs R1-R6).
+//! bodies without end (threats R1 to R6).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::too_many_lines, reason = "a table is as long as it has cases")]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The registry client against servers that are after credentials
-//! (hostile-inputs R10): what is asserted is what other hosts have recorded.
+//! (threats R10): what is asserted is what other hosts have recorded.
 
 #[path = "support/registry.rs"]
 mod registry;

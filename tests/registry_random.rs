@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The parsers of what registries send, with random text (hostile-inputs R10, R13, R14, R18): no
+//! The parsers of what registries send, with random text (threats R10, R13, R14, R18): no
 //! panic, and what is taken means one thing.
 
 use std::time::SystemTime;

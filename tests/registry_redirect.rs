@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The registry client against servers that lead elsewhere (hostile-inputs R10, R11): credentials
+//! The registry client against servers that lead elsewhere (threats R10, R11): credentials
 //! stay behind, and there are places where it does not go.
 
 #![expect(clippy::too_many_lines, reason = "a table is as long as it has cases")]

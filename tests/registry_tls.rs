@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The registry client and TLS: whom it trusts, what it says when it does not, and what it never
-//! does (hostile-inputs R11, R12).
+//! does (threats R11, R12).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The registry client against connections that break, stall, crawl or come back with something
-//! else (hostile-inputs R3, R12-R14).
+//! else (threats R3, R12 to R14).
 
 #![expect(clippy::too_many_lines, reason = "a table is as long as it has cases")]
 

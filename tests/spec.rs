@@ -5,7 +5,7 @@
 //! `UPDATE_EXPECT=1` rewrites what is expected.
 //!
 //! And the property behind them: whatever an image's configuration says, it changes nothing but
-//! arguments, environment, directory and user (hostile-inputs C1).
+//! arguments, environment, directory and user (threats C1).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 

@@ -4,7 +4,7 @@
 //! Everything the container depends on is in [`Inputs`], resolved: the same inputs give the same
 //! bytes. The image's configuration is not among them. What an image may influence has become
 //! arguments, environment, working directory, user and volumes before, and nothing else of it can
-//! reach the runtime (hostile-inputs C1): annotations come from the definition alone.
+//! reach the runtime (threats C1): annotations come from the definition alone.
 //!
 //! The output keeps to what crun 1.8, crun 1.21 and runc 1.1 all understand.
 

@@ -13,7 +13,7 @@ use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
 use super::platform::{self, Found};
 use super::{Digest, Reference};
 
-/// How many documents are read of one archive (hostile-inputs R7).
+/// How many documents are read of one archive (threats R7).
 const DOCUMENTS_MAX: usize = 100;
 
 /// An image as an archive describes it.

@@ -123,7 +123,7 @@ pub fn is_index(descriptor: &Descriptor) -> bool {
     INDEX_TYPES.contains(&descriptor.media_type.as_str())
 }
 
-/// Parses a manifest or an index that a registry calls `content_type` (hostile-inputs R6); that it
+/// Parses a manifest or an index that a registry calls `content_type` (threats R6); that it
 /// is not what the document calls itself is the client's to find.
 pub fn parse_as(bytes: &[u8], content_type: &str) -> anyhow::Result<Document> {
     let said = content_type.split(';').next().unwrap_or_default().trim();

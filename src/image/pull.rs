@@ -2,7 +2,7 @@
 //! Pulling: from a registry into the store.
 //!
 //! What a tag leads to is looked up once; everything after that is by digest, so a tag that moves
-//! meanwhile changes nothing (hostile-inputs R16). The image is one `change`: it gets its name when
+//! meanwhile changes nothing (threats R16). The image is one `change`: it gets its name when
 //! all of it is verified, unpacked and flushed. Bringing layers is `fetch`'s part.
 
 use anyhow::{Context as _, anyhow, bail, ensure};

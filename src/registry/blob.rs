@@ -4,7 +4,7 @@
 //! A connection that breaks is taken up where it broke, with a `Range`. A server that answers with
 //! the whole blob instead, or with a range that was not asked for, is asked for all of it, and what
 //! was given already is read again and compared; nothing is ever put together from parts that
-//! do not fit (hostile-inputs R12, R13). The digest is the reader's to compute: it decides.
+//! do not fit (threats R12, R13). The digest is the reader's to compute: it decides.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};

@@ -3,7 +3,7 @@
 //!
 //! An upload is one POST, which may be answered by a mount from another repository, and one PUT of
 //! the whole file; an upload that fails is begun anew. The address that the registry gives for it
-//! must be its own: neither credentials nor the blob go elsewhere (hostile-inputs R10).
+//! must be its own: neither credentials nor the blob go elsewhere (threats R10).
 
 use std::path::Path;
 

@@ -259,7 +259,7 @@ impl Extractor {
         }
         self.buffer = buffer;
         let (digest, _, file) = file.finish();
-        // In this order: chown(2) clears setuid and file capabilities (hostile-inputs T12).
+        // In this order: chown(2) clears setuid and file capabilities (threats T12).
         dir::set_owner_and_mode(&file, (member.uid, member.gid), member.mode)?;
         self.set_xattrs(&file, member)?;
         dir::set_time(&file, member.time)?;
@@ -503,7 +503,7 @@ pub(super) enum XattrRule {
 }
 
 /// File capabilities must survive or the program does not work; `user.` is the application's own.
-/// Everything else belongs to the host's security modules or to overlayfs (hostile-inputs T9, T13).
+/// Everything else belongs to the host's security modules or to overlayfs (threats T9, T13).
 pub(super) fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
     const NAME_BYTES_MAX: usize = 255;
     if name == b"security.capability" && kind == MemberKind::File {

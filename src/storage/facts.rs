@@ -2,8 +2,8 @@
 //! What an unpacked tree must look like, one line for each entry.
 //!
 //! Written once when a layer is unpacked, in an order that depends on nothing but the names; so a
-//! later check writes the lines again and the first difference names the damage (hostile-inputs
-//! S6, S7). Times are left out, because file systems round them.
+//! later check writes the lines again and the first difference names the damage (threats S6, S7).
+//! Times are left out, because file systems round them.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};

@@ -4,8 +4,8 @@
 //! The same tree gives the same bytes. What a ustar header cannot say goes to an extended header
 //! before it: long names, large numbers, fractions of seconds, extended attributes. The tree may
 //! be changing: a member has as many bytes as its header says, cut or filled with zeros
-//! (hostile-inputs F5). As a layer, what overlayfs keeps in an upper directory becomes what the OCI
-//! image specification calls whiteouts (F7).
+//! (threats F5). As a layer, what overlayfs keeps in an upper directory becomes what the OCI
+//! image specification calls whiteouts (threats F7).
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};

@@ -307,8 +307,7 @@ impl Dir {
     /// Removes a tree however deep or wide it is, and whatever its modes are; absent is success.
     ///
     /// Directories are moved up to the top before they are emptied, so that neither the stack nor
-    /// the number of open files grows with the depth, and names are not kept (hostile-inputs T14,
-    /// T21).
+    /// the number of open files grows with the depth, and names are not kept (threats T14, T21).
     pub fn remove_tree(&self, name: &OsStr) -> Result<()> {
         match self.entry(name)? {
             None => return Ok(()),

@@ -3,7 +3,7 @@
 //!
 //! A container swaps files for links, devices or FIFOs while we look. What is held stays the same
 //! inode: it is looked at first, and opened, changed or read only as what it was seen to be. A name
-//! is looked up once and no symbolic link is followed (hostile-inputs F1, F3).
+//! is looked up once and no symbolic link is followed (threats F1, F3).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

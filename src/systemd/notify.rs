@@ -54,7 +54,7 @@ impl State<'_> {
 }
 
 /// `text` with control characters escaped, cut to [`STATUS_MAX_BYTES`]: a newline would begin the
-/// next assignment, and could be `MAINPID=` (hostile-inputs L7).
+/// next assignment, and could be `MAINPID=` (threats L7).
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(STATUS_MAX_BYTES));
     for character in text.chars() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The table of hostile layers: hostile-inputs 2.T, each row by generators, variants, permutations.
+//! The table of hostile layers (threats T1 to T27), each row by generators, variants, permutations.
 //!
 //! A case says what must become of it, whatever brings it into the store: refused with words that
 //! name the entry, or unpacked to facts about the tree. Who drives the table wraps each case into
@@ -144,7 +144,7 @@ impl Case {
                 if !err.contains(text.as_str()) {
                     return wrong(format!("'{text}' is not in: {err}"));
                 }
-                // Nothing of an archive reaches a terminal as it is (T27).
+                // Nothing of an archive reaches a terminal as it is (threats T27).
                 let raw = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}');
                 match err.chars().any(raw) {
                     true => wrong(format!("raw characters in {err:?}")),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The invariant checker: what must not be left on a machine where no container runs, whatever
-//! ended it (hostile-inputs, rig INV). Included by `container.rs`.
+//! ended it (threats, rig INV). Included by `container.rs`.
 
 use crate::lab::Lab;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Killing `wharf start` and `wharf cleanup` at a chosen system call (hostile-inputs, rig KILL).
+//! Killing `wharf start` and `wharf cleanup` at a chosen system call (threats, rig KILL).
 //!
 //! The unit's commands go through a wrapper in the lab, by one drop-in for all containers. Where a
 //! plan is laid for a container, its next command runs below `strace -D`, which makes the tracer

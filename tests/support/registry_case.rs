@@ -269,7 +269,7 @@ pub type Script = fn(&World, &Seen) -> Option<Reply>;
 
 /// One misbehaviour.
 pub struct Case {
-    /// The row of hostile-inputs, and what happens.
+    /// The id of the row in docs/threats.md, and what happens.
     pub name: &'static str,
     pub act: Act,
     pub script: Script,

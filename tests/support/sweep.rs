@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Killing a command of the store, or failing it, at one system call after the other (hostile-inputs,
-//! rigs KILL and FS).
+//! Killing a command of the store, or failing it, at one system call after the other
+//! (threats, rigs KILL and FS).
 //!
 //! A good run is traced first; its calls are the points. strace counts the calls of each thread and
 //! each name apart, so a point is a name and a number, and the thread that comes to it first is hit.

@@ -3,7 +3,7 @@
 //!
 //! Each side is a root directory held by a descriptor: the container's, in which no link leads
 //! out, or the host's. The source is walked and the destination filled name by name, so it does not
-//! matter what a container swaps meanwhile; nothing of it is executed (hostile-inputs F1 to F4).
+//! matter what a container swaps meanwhile; nothing of it is executed (threats F1 to F4).
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};

@@ -3,7 +3,7 @@
 //!
 //! Read-only, because links in them lead anywhere on the host for whoever looks from there; writing
 //! is `cp`'s part. What is mounted is the record of it. A view keeps nothing from happening: it goes
-//! when its container starts, ends or is removed, whoever is in it (hostile-inputs K9).
+//! when its container starts, ends or is removed, whoever is in it (threats K9).
 
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 //!
 //! A running container is seen through its mount namespace, one that rests through its image and
 //! the writable layer that `persist` keeps, under its lock. Nothing of the container runs, nothing
-//! of it decides what is taken for its root (hostile-inputs F1, F2), and nothing here keeps it from
+//! of it decides what is taken for its root (threats F1, F2), and nothing here keeps it from
 //! ending: what it leaves then is noticed by [`Tree::check_whole`].
 
 use std::os::fd::OwnedFd;

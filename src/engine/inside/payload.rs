@@ -3,7 +3,7 @@
 //!
 //! The one place where an image's configuration is read for a start. It can influence the command
 //! line, the environment, the working directory, the user, the stop signal and which directories
-//! are volumes; labels, ports and the rest stay data (hostile-inputs C1).
+//! are volumes; labels, ports and the rest stay data (threats C1).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

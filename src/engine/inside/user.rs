@@ -3,8 +3,8 @@
 //!
 //! Both files come from the image or from an earlier run of the container and are hostile: they are
 //! resolved inside the root file system, must be regular files of at most 10 MiB, and a line that
-//! is not well-formed is no entry (hostile-inputs C3, C4). No error ends in uid 0, and no group of
-//! the host or of wharf reaches the container (X7).
+//! is not well-formed is no entry (threats C3, C4). No error ends in uid 0, and no group of
+//! the host or of wharf reaches the container (threats X7).
 
 use std::collections::BTreeSet;
 use std::path::Path;

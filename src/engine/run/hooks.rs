@@ -3,7 +3,7 @@
 //!
 //! The others are the OCI runtime's (runtime-spec, "POSIX-platform Hooks"). A hook has a deadline
 //! and a process group that dies with it; its output is bounded; no lock of ours is visible to it
-//! as an inherited descriptor (hostile-inputs L5).
+//! as an inherited descriptor (threats L5).
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows T22 to T27: what surrounds the members, and their names.
+//! Threats T22 to T27: what surrounds the members, and their names.
 
 use super::{Cases, Fact, NAMINGS, Naming, Outcome, named, refused};
 use crate::layout::{self, GZIP, Layer, PLAIN, ZSTD};
