@@ -197,7 +197,7 @@ pub enum Recorded {
     /// None: no container was handed over, or it was cleaned up.
     Absent,
     /// One that is damaged, or of a version that cannot be read. It was written all the same: the
-    /// kernel and systemd are asked instead (hostile-inputs K8).
+    /// kernel and systemd are asked instead (threats K8).
     Unreadable,
     /// One that was read.
     Known(Box<RunRecord>),

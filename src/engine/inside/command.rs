@@ -2,7 +2,7 @@
 //! Command line and working directory: the definition's, else the image's.
 //!
 //! `Entrypoint`, `Cmd` and `WorkingDir` of an image become an argument list and a checked path here,
-//! and only those reach config.json (hostile-inputs C1).
+//! and only those reach config.json (threats C1).
 
 use std::path::PathBuf;
 
@@ -45,8 +45,11 @@ pub(crate) fn command_line(
 /// The working directory: the definition's, else the image's, else `/`.
 ///
 /// A path below /proc is refused: `/proc/self/fd/N` would be a directory of the runtime, outside
-/// of the container (hostile-inputs C9, X1, CVE-2024-21626).
-pub(crate) fn working_dir(process: &definition::Process, image: Option<&str>) -> anyhow::Result<PathBuf> {
+/// of the container (threats C9, X1, CVE-2024-21626).
+pub(crate) fn working_dir(
+    process: &definition::Process,
+    image: Option<&str>,
+) -> anyhow::Result<PathBuf> {
     let (origin, path) = match (process.working_dir.as_deref(), image) {
         (Some(path), _) => ("working_dir", path),
         (None, Some("") | None) => return Ok(PathBuf::from("/")),

@@ -49,3 +49,39 @@ pub(crate) fn remove(container: Container<'_>) -> anyhow::Result<()> {
     let path = container.paths().container_failure(container.name());
     Ok(sys::fs::remove_file(&path)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::paths::Paths;
+
+    #[test]
+    fn what_an_older_version_wrote_is_read() {
+        let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/records");
+        let versions = sys::fs::list_dir(&written).unwrap();
+        assert!(!versions.is_empty());
+        for version in versions {
+            let root = tempfile::tempdir().unwrap();
+            let paths = Paths::system(root.path());
+            let name = "broken".parse().unwrap();
+            let container = Container::new(&paths, &name);
+            assert!(read(container).is_none());
+            let text = written.join(&version).join("failures/broken");
+            let text = sys::fs::read_to_string(&text).unwrap();
+            let to = paths.container_failure(&name);
+            sys::fs::ensure_dir(to.parent().unwrap(), 0o700).unwrap();
+            sys::fs::write_atomic(&to, text.as_bytes(), 0o600, sys::fs::Durability::Memory)
+                .unwrap();
+            let failure = read(container).unwrap();
+            assert!(failure.invocation_id.is_some(), "{version:?}");
+            assert!(
+                failure.message.contains("'localhost/none:1'"),
+                "{version:?}"
+            );
+            remove(container).unwrap();
+            assert!(read(container).is_none());
+        }
+    }
+}
