@@ -3,7 +3,7 @@
 //!
 //! Only this layer prints. A verb asks `engine` for facts or actions and shows them; it mounts
 //! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, a variant of [`Command`], one
-//! line in [`run`] and a section of man/wharf.1.md, which `tests/docs.rs` compares with it.
+//! line in [`run`] and a section of man/wharf.1.md, which `tests/it/house/docs.rs` compares with it.
 
 pub mod artifact;
 pub mod cat;

@@ -5,7 +5,7 @@
 //! pure function ([`spec`], [`run::outcome`]) and golden-tested; the rest is steps. The noun
 //! that they share is [`container::Container`].
 //!
-//! Rooms, each using only what is to its right (`tests/layering.rs`): `control → run → files →
+//! Rooms, each using only what is to its right (`tests/it/house/layering.rs`): `control → run → files →
 //! {inside, images} → {spec, view} → container`.
 
 pub mod container;

@@ -58,7 +58,10 @@ fn started(suite: Suite) -> Lab {
     define(
         &lab,
         "kept",
-        &shell("echo once >>/kept; sleep 1000", "init = true\npersist = true"),
+        &shell(
+            "echo once >>/kept; sleep 1000",
+            "init = true\npersist = true",
+        ),
     );
     define(&lab, "killed", &shell("sleep 1000", "init = true"));
     lab.ok(
@@ -96,7 +99,10 @@ fn tell(suite: Suite) {
     assert_eq!(lab.property("ctr@web.service", "MainPID"), pid);
     assert_eq!(lab.read("/run/wharf/bundles/web/state.json"), record);
     let status = lab.ok("wharf status web");
-    assert!(status.contains("running") && status.contains(IMAGE), "{status}");
+    assert!(
+        status.contains("running") && status.contains(IMAGE),
+        "{status}"
+    );
     let inspected = json(&lab, "wharf inspect web");
     let started_at = record_of(&record, "started_at");
     let inspected = inspected["containers"][0].to_string();

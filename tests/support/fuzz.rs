@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is done with arbitrary bytes: the bodies of the fuzz targets, and valid samples to begin with.
 //!
-//! `fuzz/` runs them under libFuzzer, `tests/fuzz_short.rs` for some seconds with each run of the
+//! `fuzz/` runs them under libFuzzer, `tests/it/hostile/fuzz.rs` for some seconds with each run of the
 //! tests. Besides not panicking, each says what must hold of what is accepted.
-
-#![allow(dead_code, reason = "each fuzz target uses one of the bodies")]
-#![allow(clippy::unwrap_used, reason = "a panic is how a fuzz target reports")]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
 
 use std::io::Read as _;
 

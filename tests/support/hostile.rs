@@ -5,18 +5,6 @@
 //! name the entry, or unpacked to facts about the tree. Who drives the table wraps each case into
 //! an image ([`Case::files`]) and compares the canary.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -24,14 +12,11 @@ use std::path::{Path, PathBuf};
 
 use wharf::sys::dir::{Dir, xattr};
 
-use crate::layout::{self, Files, GZIP, Layer, ZSTD};
-use crate::tar::{Header, Tar, gzip, zstd};
+use crate::support::layout::{self, Files, GZIP, Layer, ZSTD};
+use crate::support::tar::{Header, Tar, gzip, zstd};
 
-#[path = "hostile/formats.rs"]
 mod formats;
-#[path = "hostile/framing.rs"]
 mod framing;
-#[path = "hostile/trees.rs"]
 mod trees;
 
 /// What must become of a layer.

@@ -2,7 +2,7 @@
 //! The invariant checker: what must not be left on a machine where no container runs, whatever
 //! ended it (threats, rig INV). Included by `container.rs`.
 
-use crate::lab::Lab;
+use crate::support::lab::Lab;
 
 /// What wharf has left on a machine where no container runs, one thing a line; nothing at best.
 ///

@@ -6,12 +6,10 @@
 //! a grandchild: wharf is the unit's main process as always, and only wharf is traced, not what it
 //! runs. The command after that runs as always. Production code has no failpoint.
 
-#![allow(dead_code, reason = "every test binary uses a part of this module")]
-
 use std::collections::BTreeMap;
 
-use crate::container::use_runtime;
-use crate::lab::Lab;
+use crate::support::container::use_runtime;
+use crate::support::lab::Lab;
 
 /// Which of the unit's commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,18 +5,6 @@
 //! Every case is run with stored credentials, and after it no server but the registry and its own
 //! token server may have seen a byte of them.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +16,7 @@ use wharf::reference::Reference;
 use wharf::registry::{Client, Error, Kind, Limits};
 use wharf::settings::{Registry as RegistrySettings, Settings};
 
-use crate::registry::{Bound, Reply, Seen, Server};
+use crate::support::registry::{Bound, Reply, Seen, Server};
 
 pub const REPOSITORY: &str = "team/app";
 pub const USER: &str = "alice";

@@ -6,18 +6,6 @@
 //! each name apart, so a point is a name and a number, and the thread that comes to it first is hit.
 //! Production code has no failpoint.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

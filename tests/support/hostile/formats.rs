@@ -2,7 +2,7 @@
 //! Threats T15 to T20: extended headers, numbers, types, repeated names.
 
 use super::{Cases, Fact, Outcome, header, refused};
-use crate::tar::{Header, Tar};
+use crate::support::tar::{Header, Tar};
 
 pub(super) fn add(cases: &mut Cases) {
     t15(cases);
