@@ -12,7 +12,8 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use super::damage::is_damage;
-use super::store::{Documents, Record, Store, file_name};
+use super::record::file_name;
+use super::store::{Documents, Record, Store};
 use super::{Digest, Reference};
 use crate::digest::Hashing;
 use crate::storage::layer;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::manifest::Platform;
+use super::manifest::{LAYERS_MAX, Platform};
 use crate::digest::Digest;
 
 /// What an image says about its process; all of it can be overridden by a definition.
@@ -104,9 +104,6 @@ impl ConfigFile {
         }
     }
 }
-
-/// Most layers of an image (threats T26), and so most diff IDs.
-pub const LAYERS_MAX: usize = 500;
 
 #[derive(Deserialize)]
 struct RawFile {

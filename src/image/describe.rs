@@ -8,7 +8,8 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 use super::archive::Archive;
-use super::config::{self, ConfigFile, LAYERS_MAX};
+use super::config::{self, ConfigFile};
+use super::manifest::LAYERS_MAX;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
 use super::platform::{self, Found};
 use super::{Digest, Reference};

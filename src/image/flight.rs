@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::pull::{Event, Report};
+use super::event::{Event, Report};
 use super::store::Store;
 use super::{Digest, lease};
 use crate::sys;

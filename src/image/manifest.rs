@@ -7,9 +7,11 @@
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::config::LAYERS_MAX;
 use crate::digest::Digest;
 use crate::storage::decode::Compression;
+
+/// Most layers of an image (threats T26), and so most diff IDs.
+pub const LAYERS_MAX: usize = 500;
 
 /// Largest manifest, index or config that is read: 4 MiB, as registries have it.
 pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;

@@ -7,8 +7,9 @@
 
 use std::time::SystemTime;
 
+use super::record::file_name;
 use super::size::{Sizes, Stored};
-use super::store::{Record, Store, file_name};
+use super::store::{Record, Store};
 use super::used::last_used;
 use super::writer::Writer;
 use super::{Digest, Reference};

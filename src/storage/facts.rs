@@ -192,7 +192,7 @@ fn digest_xattrs<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Digest> {
     let mut attributes = Vec::new();
     for name in dir::xattr_names(&fd)? {
         let bytes = name.as_bytes();
-        let ours = bytes == super::extract::OPAQUE_XATTR.as_bytes();
+        let ours = bytes == super::names::OPAQUE_XATTR.as_bytes();
         if !ours && bytes != b"security.capability" && !bytes.starts_with(b"user.") {
             continue;
         }

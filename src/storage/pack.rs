@@ -13,9 +13,9 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::extract::{AUFS, OPAQUE, OPAQUE_XATTR, WHITEOUT};
 use super::linked::{Linked, Seen};
 use super::member::{PAX_BYTES_MAX, printable};
+use super::names::{AUFS, OPAQUE, OPAQUE_XATTR, WHITEOUT};
 use super::walk::{Descend, Found, Node, Warnings, walk};
 use crate::sys::dir::{self, Dir, Entry, Kind, Time};
 use crate::sys::kernel_fs::KernelFileSystems;

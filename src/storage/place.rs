@@ -15,8 +15,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::extract::{XattrRule, components, xattr_rule};
 use super::member::{Member, MemberKind, printable};
+use super::names::{XattrRule, components, xattr_rule};
 use super::pack::xattrs_of;
 use super::walk::Warnings;
 use crate::sys;

@@ -16,7 +16,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::held::Held;
 use super::{Error, Result};
 
 mod names;
@@ -163,11 +162,6 @@ impl Dir {
         rustix::fs::openat(&self.fd, component(name)?, flags, Mode::empty())
             .map(File::from)
             .map_err(|err| failed("open", name, err))
-    }
-
-    /// Takes hold of whatever `name` is, without opening it; none when it is absent.
-    pub fn hold(&self, name: &OsStr) -> Result<Option<Held>> {
-        Held::open(self.fd.as_fd(), component(name)?)
     }
 
     /// What `name` is; none when it is absent.

@@ -3,4 +3,5 @@
 
 mod docs;
 mod layering;
+mod rings;
 mod threats;

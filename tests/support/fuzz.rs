@@ -67,7 +67,7 @@ pub fn decoded(bytes: &[u8]) {
 pub fn manifest(bytes: &[u8]) {
     match manifest::parse(bytes) {
         Ok(manifest::Document::Manifest(parsed)) => {
-            assert!(parsed.layers.len() <= config::LAYERS_MAX);
+            assert!(parsed.layers.len() <= manifest::LAYERS_MAX);
             let again = manifest::parse(&serde_json::to_vec(&parsed).unwrap()).unwrap();
             let manifest::Document::Manifest(again) = again else {
                 panic!("{again:?}");

@@ -8,6 +8,9 @@ use crate::support::lab::Lab;
 ///
 /// crun's own cache of seccomp programs stays: it belongs to no container.
 ///
+/// Of mounts it is the mount point that counts: the lab's own have the path of the checkout in them,
+/// which may hold any word.
+///
 /// It looks at what the kernel and systemd have, not at wharf's notes: processes, PID 1's mounts,
 /// control groups, network namespaces, locks, stored descriptors, jobs, transient units, sockets,
 /// and files of a run or half-made ones. A lock's file stays, as removing one would race with
@@ -21,7 +24,7 @@ pub(crate) fn leftovers(lab: &Lab) -> String {
         find /var/lib/wharf -path '/var/lib/wharf/layers/*/fs' -prune -o \( -name '.#*' -o -name '.trash-*' -o -name '.new-*' \
             -o -name '.staging-*' \) -print 2>/dev/null || true
         find /sys/fs/cgroup/ctr.slice -mindepth 1 -type d 2>/dev/null || true
-        grep -E 'wharf|overlay /run' /proc/1/mountinfo || true
+        awk '$5 ~ /wharf/ || / - overlay [/]run/' /proc/1/mountinfo
         ps -eo pid,stat,comm | grep -E 'wharf|crun|runc|strace' || true
         systemctl list-jobs --no-legend
         systemctl show --property Id,NFileDescriptorStore,MainPID,ControlPID 'ctr@*.service' |

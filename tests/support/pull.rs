@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use wharf::definition::PullPolicy;
 use wharf::image::Digest;
-use wharf::image::pull::{self, Event, Options, Pulled};
+use wharf::image::event::Event;
+use wharf::image::pull::{self, Options, Pulled};
 use wharf::registry::{Client, Limits};
 use wharf::settings::{Registry as RegistrySettings, Settings};
 use wharf::sys::command::Command;

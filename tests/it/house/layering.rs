@@ -216,9 +216,9 @@ const ONLY_IN_SYS: &[&str] = &[
     "IntoRawFd",
 ];
 
-struct Source {
-    path: PathBuf,
-    text: String,
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) text: String,
 }
 
 impl Source {
@@ -242,7 +242,7 @@ impl Source {
     }
 
     /// The lines of code with their numbers, comments taken off.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(super) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text.lines().enumerate().map(|(index, line)| {
             let code = match line.find("//") {
                 // A "://" is in a string.
@@ -258,7 +258,7 @@ impl Source {
     }
 }
 
-fn sources(dirs: &[&str]) -> Vec<Source> {
+pub(super) fn sources(dirs: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut open: Vec<PathBuf> = dirs.iter().map(PathBuf::from).collect();
     let mut sources = Vec::new();
@@ -281,7 +281,7 @@ fn sources(dirs: &[&str]) -> Vec<Source> {
 }
 
 /// Every path that `text` names below `prefix`, such as `journal::kmsg`, braces written out.
-fn used(text: &str, prefix: &str) -> BTreeSet<String> {
+pub(super) fn used(text: &str, prefix: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, _) in text.match_indices(prefix) {
         let before = text[..at].chars().next_back();

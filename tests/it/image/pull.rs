@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wharf::definition::PullPolicy;
 use wharf::engine::images::obtain::{self, Wanted};
 use wharf::image::Digest;
+use wharf::image::event::Event;
 use wharf::image::manifest::NotRunnable;
-use wharf::image::pull::{Event, Options, Outcome};
+use wharf::image::pull::{Options, Outcome};
 use wharf::settings::{Registry, Settings};
 
 use crate::support::layout::{Files, Layer, layers};

@@ -13,7 +13,8 @@ use wharf::definition::PullPolicy;
 use wharf::image::Digest;
 use wharf::image::change::Expected;
 use wharf::image::check::check;
-use wharf::image::pull::{Event, Options};
+use wharf::image::event::Event;
+use wharf::image::pull::Options;
 use wharf::sys::command::Command;
 
 use crate::support::layout::{Files, Layer, layers};
