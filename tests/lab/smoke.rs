@@ -109,6 +109,32 @@ fn commands_pass_through_faithfully() {
     assert_eq!(output.stderr, "err\n");
 }
 
+/// Mounts reach other mount namespaces as on a machine, and overlays can lie where users keep theirs.
+#[test]
+fn mounts_of_a_lab_are_as_on_a_machine() {
+    for suite in Suite::ALL {
+        let lab = Lab::up_bare(suite);
+        for mount in ["/", "/run", "/var", "/home"] {
+            let propagation = lab.ok(&format!(
+                "findmnt --noheadings --output PROPAGATION {mount}"
+            ));
+            assert_eq!(propagation, "shared", "{mount} on {}", suite.name());
+        }
+        lab.ok(
+            "mkdir /run/a; systemd-run --quiet --unit=peer --property=MountFlags=slave sleep 1000
+                mount -t tmpfs tmpfs /run/a
+                grep -q ' /run/a ' /proc/$(systemctl show --value -p MainPID peer)/mountinfo",
+        );
+        let kind = |dir: &str| lab.ok(&format!("stat --file-system --format %T {dir}"));
+        assert_eq!(kind("/home"), kind("/var"));
+        assert_eq!(kind("/"), "overlayfs");
+        lab.ok("mkdir -p /home/o/lower /home/o/upper /home/o/work /home/o/root; echo x >/home/o/lower/x
+                mount -t overlay -o lowerdir=/home/o/lower,upperdir=/home/o/upper,workdir=/home/o/work overlay /home/o/root
+                echo y >>/home/o/root/x; test $(wc -l </home/o/upper/x) = 2
+                useradd --create-home bob; su bob -c 'touch ~/mine'");
+    }
+}
+
 #[test]
 fn labs_at_once_are_apart() {
     let (one, two) = (Lab::up_bare(Suite::Trixie), Lab::up_bare(Suite::Bookworm));

@@ -38,6 +38,29 @@ fn limits_are_enforced_and_reboots_survived() {
 }
 
 #[test]
+fn words_for_the_kernel_arrive() {
+    let run = machine::run(
+        "cat /proc/cmdline",
+        &[
+            "--no-wharf",
+            "--kernel-args",
+            "wharf.one=1  wharf.two=*",
+            "--kernel-args",
+            "systemd.unit=multi-user.target",
+        ],
+    );
+    assert_eq!(run.status, Some(0), "{run:#?}");
+    let words: Vec<&str> = run.output.split_whitespace().collect();
+    for word in [
+        "wharf.one=1",
+        "wharf.two=*",
+        "systemd.unit=multi-user.target",
+    ] {
+        assert!(words.contains(&word), "{word} is not in {words:?}");
+    }
+}
+
+#[test]
 fn a_power_cut_loses_what_was_not_synced_only() {
     let disk = Disk::new("power-cut");
     let script = r#"

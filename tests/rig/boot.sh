@@ -19,8 +19,11 @@ if [[ -z ${LAB_CGROUP_ENTERED:-} ]]; then
 fi
 
 mount -t overlay -o "lowerdir=$rootfs,upperdir=$dir/upper,workdir=$dir/work" overlay "$root"
-# An overlay's upper directory cannot be on an overlay, and /var is where engines keep theirs.
-mount --bind "$dir/var" "$root/var"
+# An overlay's upper directory cannot be on an overlay, and these are where engines keep theirs: the
+# system's, and those of users.
+for dir_on_disk in var home; do
+    mount --bind "$dir/$dir_on_disk" "$root/$dir_on_disk"
+done
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"
 mount -t cgroup2 -o rw,nosuid,nodev,noexec cgroup2 "$root/sys/fs/cgroup"
@@ -54,5 +57,8 @@ mv "$dir/init.new" "$dir/init"
 cd "$root"
 pivot_root . .
 umount -l .
+# As on a machine, where systemd does so itself; it does not in what it takes for a container. What
+# is mounted in one mount namespace of the lab then reaches the others that are its peers or slaves.
+mount --make-rshared /
 exec env -i container=wharf-lab PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd

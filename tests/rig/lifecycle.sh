@@ -65,9 +65,10 @@ up() {
     # What a crash left: a directory without its init, or a cgroup without a directory.
     remove_lab "$LAB"
 
-    mkdir -p "$dir"/{root,upper/etc,work,var}
+    mkdir -p "$dir"/{root,upper/etc,work,var,home}
     echo "$suite" >"$dir/suite"
     cp -a --reflink=auto "$rootfs/var/." "$dir/var/"
+    cp -a --reflink=auto "$rootfs/home/." "$dir/home/"
     tr -d - </proc/sys/kernel/random/uuid >"$dir/upper/etc/machine-id"
     echo "$LAB" >"$dir/upper/etc/hostname"
     printf '%s\n' "127.0.0.1 localhost $LAB" '::1 localhost' >"$dir/upper/etc/hosts"

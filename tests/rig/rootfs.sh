@@ -80,7 +80,7 @@ ensure_rootfs() {
     exec {rootfs_lock}>"$LAB_STATE/rootfs/$suite.lock"
     flock "$rootfs_lock"
     if [[ ! -d $root ]]; then
-        "$LAB_HOME/../need" mmdebstrap mmdebstrap
+        "$LAB_HOME/need" mmdebstrap mmdebstrap
         mirror=$(host_mirror)
         proxy=$(apt-config shell proxy Acquire::http::Proxy)
         if [[ -n $proxy ]]; then
