@@ -94,11 +94,14 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     }
 }
 
-fn artifacts<'a>(context: &'a Context, container: &'a ContainerName) -> Artifacts<'a> {
-    Artifacts {
-        paths: &context.paths,
+fn artifacts<'a>(
+    context: &'a Context,
+    container: &'a ContainerName,
+) -> anyhow::Result<Artifacts<'a>> {
+    Ok(Artifacts {
+        paths: context.paths()?,
         container,
-    }
+    })
 }
 
 fn add(context: &Context, args: &AddArgs) -> anyhow::Result<ExitStatus> {
@@ -111,13 +114,13 @@ fn add(context: &Context, args: &AddArgs) -> anyhow::Result<ExitStatus> {
         true => Existing::Replace,
         false => Existing::Keep,
     };
-    artifacts(context, &args.container).add(&args.name, &mut content, existing)?;
+    artifacts(context, &args.container)?.add(&args.name, &mut content, existing)?;
     Ok(ExitStatus::Success)
 }
 
 fn get(context: &Context, args: &GetArgs) -> anyhow::Result<ExitStatus> {
     // Before there is a file for it.
-    let mut content = artifacts(context, &args.container).open(&args.name)?;
+    let mut content = artifacts(context, &args.container)?.open(&args.name)?;
     outfile::write(args.file.as_deref(), &mut |out| {
         Ok(io::copy(&mut content, out)?)
     })?;
@@ -139,7 +142,7 @@ struct Listed<'a> {
 }
 
 fn ls(context: &Context, args: &LsArgs) -> anyhow::Result<ExitStatus> {
-    let found = artifacts(context, &args.container).list()?;
+    let found = artifacts(context, &args.container)?.list()?;
     let mut out = Out::stdout();
     if args.json {
         let artifacts = found.iter().map(|artifact| Listed {
@@ -176,7 +179,7 @@ fn added_at(artifact: &Artifact) -> String {
 }
 
 fn rm(context: &Context, args: &RmArgs) -> anyhow::Result<ExitStatus> {
-    let artifacts = artifacts(context, &args.container);
+    let artifacts = artifacts(context, &args.container)?;
     Ok(jobs::each(context, &args.names, |name| {
         artifacts.remove(name)
     }))

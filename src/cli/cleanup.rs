@@ -21,7 +21,7 @@ pub struct Args {
 /// Cleans up.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
-    let engine = Engine::new(context.paths.clone());
+    let engine = Engine::new(context.paths()?.clone());
     cleanup::cleanup(&engine, &args.name)?;
     Ok(ExitStatus::Success)
 }

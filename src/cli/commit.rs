@@ -78,7 +78,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             false => Pause::GoOn,
         },
     };
-    let engine = Engine::new(context.paths.clone());
+    let engine = Engine::new(context.paths()?.clone());
     let committed = commit::commit(&engine, &args.name, &options)?;
     jobs::warn(&committed.warnings);
     let mut out = Out::stdout();

@@ -37,7 +37,7 @@ pub struct Args {
 
 /// Copies.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths.clone());
+    let engine = Engine::new(context.paths()?.clone());
     let links = match args.follow_link {
         true => Links::Follow,
         false => Links::Keep,

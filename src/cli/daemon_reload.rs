@@ -14,6 +14,6 @@ pub struct Args {}
 /// Reloads the manager.
 pub fn run(context: &Context, _args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
-    manager::reload(context.paths.scope()).context("reloading systemd")?;
+    manager::reload(context.paths()?.scope()).context("reloading systemd")?;
     Ok(ExitStatus::Success)
 }

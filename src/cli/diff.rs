@@ -37,7 +37,7 @@ struct Change {
 
 /// Shows it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths.clone());
+    let engine = Engine::new(context.paths()?.clone());
     let found = changes::changes(&engine, &args.name)?;
     jobs::warn(&found.warnings);
     let mut out = Out::stdout();

@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         until: args.until.clone(),
     };
     let mut out = Out::stdout();
-    for entry in read::events(context.paths.scope(), &range)? {
+    for entry in read::events(context.paths()?.scope(), &range)? {
         let Some(event) = event_of(&entry?) else {
             continue;
         };

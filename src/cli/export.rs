@@ -28,7 +28,7 @@ pub struct Args {
 
 /// Writes it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths.clone());
+    let engine = Engine::new(context.paths()?.clone());
     let packed = outfile::write(args.output.as_deref(), &mut |out| {
         export::export(&engine, &args.name, out)
     })?;

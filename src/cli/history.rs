@@ -26,9 +26,9 @@ pub struct Args {
 
 /// Prints the history.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let runs = history::load(&context.paths, &args.name)?;
-    if runs.is_empty() && definitions::find(&context.paths, &args.name) == Found::Absent {
-        return Err(lifecycle::undefined(&context.paths, &args.name).into());
+    let runs = history::load(context.paths()?, &args.name)?;
+    if runs.is_empty() && definitions::find(context.paths()?, &args.name) == Found::Absent {
+        return Err(lifecycle::undefined(context.paths()?, &args.name).into());
     }
     let mut out = Out::stdout();
     if args.json {

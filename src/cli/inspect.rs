@@ -26,14 +26,14 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let status = jobs::each_container(context, &args.names, |container| {
         let name = container.name;
         let seen = container.observe()?;
-        let history = history::load(&context.paths, name)?;
+        let history = history::load(context.paths()?, name)?;
         let mut inspected = output::Inspected::new(name.clone(), seen, history);
-        inspected.definition = match definitions::find(&context.paths, name) {
+        inspected.definition = match definitions::find(context.paths()?, name) {
             Found::File(path) => Some(path.display().to_string()),
             Found::Masked(_) | Found::Absent => None,
         };
         if args.size {
-            let engine = Engine::new(context.paths.clone());
+            let engine = Engine::new(context.paths()?.clone());
             inspected.size = Some(size::size(&engine, name)?.into());
         }
         containers.push(inspected);

@@ -65,7 +65,7 @@ fn print_tail(context: &Context, invocation_id: &str) -> anyhow::Result<()> {
         since: None,
         until: None,
     };
-    for entry in read::run(context.paths.scope(), invocation_id, &range)? {
+    for entry in read::run(context.paths()?.scope(), invocation_id, &range)? {
         let entry = entry?;
         let who = entry.text("SYSLOG_IDENTIFIER").unwrap_or_default();
         let message = escape_bytes(entry.bytes("MESSAGE").unwrap_or_default());
@@ -103,7 +103,7 @@ pub(super) fn each_container(
     let manager = connect(context)?;
     Ok(each(context, &names.names, |name| {
         act(&Container {
-            paths: &context.paths,
+            paths: context.paths()?,
             manager: &manager,
             name,
         })
@@ -113,7 +113,7 @@ pub(super) fn each_container(
 /// Connects to the manager.
 pub(super) fn connect(context: &Context) -> anyhow::Result<Manager> {
     context.require_machine()?;
-    Manager::connect(context.paths.scope()).context("connecting to systemd")
+    Manager::connect(context.paths()?.scope()).context("connecting to systemd")
 }
 
 /// Has systemd read the definitions again if they have changed, and says so.
@@ -122,7 +122,7 @@ pub(super) fn refresh(
     manager: &Manager,
     names: &[ContainerName],
 ) -> anyhow::Result<()> {
-    let fresh = lifecycle::refresh(&context.paths, manager, names)
+    let fresh = lifecycle::refresh(context.paths()?, manager, names)
         .context("making systemd read changed definitions")?;
     match fresh {
         Freshness::Fresh => {}
@@ -140,8 +140,9 @@ pub(super) fn run_all(
 ) -> anyhow::Result<ExitStatus> {
     let mut jobs = manager.jobs()?;
     let mut queued = Vec::new();
+    let paths = context.paths()?;
     let container = |name| Container {
-        paths: &context.paths,
+        paths,
         manager,
         name,
     };

@@ -36,8 +36,8 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let registry = registry_name(&args.registry)?;
-    let settings = Settings::load(&context.paths)?;
-    let client = Client::new(&context.paths, &settings)?;
+    let settings = Settings::load(context.paths()?)?;
+    let client = Client::new(context.paths()?, &settings)?;
     let mut out = Out::stdout();
     if args.check {
         client.verify_stored(&registry)?;
@@ -49,7 +49,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let shown = escape(&user).into_owned();
     let credentials = Credentials::Password { user, password };
     client.verify(&registry, &credentials)?;
-    let path = credentials::login_file(&context.paths);
+    let path = credentials::login_file(context.paths()?);
     let mut file = AuthFile::load_or_new(&path)?;
     file.set(&registry, &credentials);
     file.store()?;

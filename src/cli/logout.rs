@@ -22,7 +22,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let path = credentials::login_file(&context.paths);
+    let path = credentials::login_file(context.paths()?);
     let mut file = AuthFile::load_or_new(&path)?;
     let names = match &args.registry {
         Some(text) => vec![registry_name(text)?],

@@ -80,7 +80,12 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let unit = args.name.unit();
     let mut out = Out::stdout();
     let escaped = out.is_terminal() && !args.raw;
-    for entry in read::payload(context.paths.scope(), &unit, invocation.as_deref(), &range)? {
+    for entry in read::payload(
+        context.paths()?.scope(),
+        &unit,
+        invocation.as_deref(),
+        &range,
+    )? {
         let entry = entry?;
         if args.timestamps {
             out.bytes(format!("{} ", time_of(&entry)).as_bytes())?;
@@ -112,7 +117,7 @@ pub(super) fn time_of(entry: &Entry) -> String {
 fn current_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<String>> {
     let manager = jobs::connect(context)?;
     let container = Container {
-        paths: &context.paths,
+        paths: context.paths()?,
         manager: &manager,
         name,
     };
@@ -125,7 +130,7 @@ fn current_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<
 fn run_id(context: &Context, name: &ContainerName, number: i64) -> anyhow::Result<String> {
     let back = usize::try_from(-number)
         .map_err(|_| Exit::usage("'--run' takes 0 for the newest run, or -1, -2, … before it"))?;
-    let mut ids: Vec<Option<String>> = history::load(&context.paths, name)?
+    let mut ids: Vec<Option<String>> = history::load(context.paths()?, name)?
         .into_iter()
         .map(|entry| entry.invocation_id)
         .collect();
@@ -143,7 +148,7 @@ fn run_id(context: &Context, name: &ContainerName, number: i64) -> anyhow::Resul
 fn running_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<String>> {
     let manager = jobs::connect(context)?;
     let container = Container {
-        paths: &context.paths,
+        paths: context.paths()?,
         manager: &manager,
         name,
     };

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::files::mount;
 use crate::name::ContainerName;
 
-/// Mount the file system of containers read-only and print where, or list what is mounted
+/// Mount the file system of containers read-only and print where, or list the mounted
 ///
 /// It is unmounted when the container starts, ends or is removed. Links in it lead to files of the
 /// host: 'wharf cp' follows them as the container does.
@@ -38,7 +38,7 @@ struct Mounted {
 
 /// Mounts them, or lists.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths.clone());
+    let engine = Engine::new(context.paths()?.clone());
     let mut mounts = Vec::new();
     let mut add = |name: ContainerName| {
         let path = mount::target(&engine.paths, &name).display().to_string();

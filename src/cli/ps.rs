@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         Err(_) => None,
     };
     let listed =
-        listing::list(&context.paths, manager.as_ref(), which).context("listing containers")?;
+        listing::list(context.paths()?, manager.as_ref(), which).context("listing containers")?;
     let mut out = Out::stdout();
     if args.json {
         let list = output::List {

@@ -21,7 +21,7 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     if args.foreground {
         context.require_machine()?;
-        let engine = Engine::new(context.paths.clone());
+        let engine = Engine::new(context.paths()?.clone());
         for name in args.names.names.iter() {
             reload::run(&engine, name)?;
         }

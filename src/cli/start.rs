@@ -46,7 +46,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 
 /// Runs one container here, or in its unit when systemd runs us.
 fn foreground(context: &Context, name: &ContainerName) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths.clone());
+    let engine = Engine::new(context.paths()?.clone());
     let status = start::foreground(&engine, name).map_err(|err| Exit {
         status: ExitStatus::Payload(start::exit_status(&err)),
         message: format!("{err:#}"),

@@ -29,7 +29,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         let name = container.name;
         let seen = container.observe()?;
         all_run &= matches!(seen.state, State::Running | State::Paused);
-        let file = match definitions::find(&context.paths, name) {
+        let file = match definitions::find(context.paths()?, name) {
             Found::File(path) => path.display().to_string(),
             Found::Masked(path) => format!("masked by {}", path.display()),
             Found::Absent => "none any more".to_owned(),

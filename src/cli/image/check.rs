@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal as _};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::phrase;
@@ -13,7 +14,6 @@ use crate::cli::terminal::{Out, escape};
 use crate::engine::images::needs;
 use crate::image::check::{Finding, Report, check};
 use crate::image::repair::{Outcome, repair};
-use crate::paths::Paths;
 use crate::registry::Client;
 use crate::settings::Settings;
 
@@ -48,7 +48,8 @@ struct Found {
     reason: Option<String>,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = needs::store(paths)?;
     let bar = if io::stderr().is_terminal() {
         ProgressBar::new_spinner()

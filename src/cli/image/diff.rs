@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Colour, Out, escape_bytes};
 use crate::image::Digest;
 use crate::image::store::Store;
-use crate::paths::Paths;
 use crate::storage::merged::{self, Difference, Kind};
 
 /// Show which paths differ between two images, or what the last layer of an image changed
@@ -43,7 +43,8 @@ struct Changed {
     path: String,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = Store::open(paths)?;
     let layers = |text: &str| -> anyhow::Result<Vec<Digest>> {
         let (_, digest) = store.find(text)?;

@@ -4,16 +4,16 @@
 use serde::Serialize;
 
 use super::prune::{DryRun, Report};
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::Out;
 use crate::engine::images::gc::{self, Goal};
 use crate::engine::images::needs::{self, Reason};
 use crate::image::Digest;
 use crate::image::remove::Removed;
-use crate::paths::Paths;
 use crate::settings::Settings;
 
-/// Remove the images that were not used for the longest time, until the store is within its budget
+/// Remove the images not used for the longest time, until the store is within its budget
 ///
 /// Images stay that a container runs, is defined with or ran last, that are mounted, and that
 /// wharf.toml(5) keeps. Nothing is removed while the store is within its budget.
@@ -45,7 +45,8 @@ struct Kept {
     because: Vec<Reason>,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = needs::store(paths)?;
     let settings = Settings::load(paths)?;
     let plan = gc::plan(paths, &settings, &store, Goal::Budget)?;

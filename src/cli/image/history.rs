@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::phrase;
@@ -11,7 +12,6 @@ use crate::cli::terminal::{Cell, Colour, Out, Table};
 use crate::image::Digest;
 use crate::image::config::HistoryEntry;
 use crate::image::store::{Documents, Store};
-use crate::paths::Paths;
 use crate::storage::layer;
 
 /// Show how an image was built, the last step first
@@ -47,7 +47,8 @@ struct Step {
     blob_bytes: Option<u64>,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = Store::open(paths)?;
     let (_, digest) = store.find(&args.image)?;
     let mut steps = steps(&store, store.documents(&digest)?);

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::infile;
 use crate::cli::output::SCHEMA;
@@ -17,7 +18,6 @@ use crate::engine::images::needs;
 use crate::image::import::{Labels, import};
 use crate::image::instruction::Instruction;
 use crate::image::{Digest, Reference};
-use crate::paths::Paths;
 
 /// Make an image of an archive of a root file system
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,8 @@ struct Made {
     id: Digest,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let shown = args.file.display().to_string();
     let file = if args.file == Path::new("-") {
         infile::stdin("give the archive's name or redirect it")?

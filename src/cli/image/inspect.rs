@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::Images;
 use crate::cli::terminal::Out;
@@ -69,7 +70,8 @@ struct Layer {
     entries: u64,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = Store::open(paths)?;
     let sizes = Sizes::load(&store)?;
     let images = args

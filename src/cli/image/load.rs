@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::infile;
 use crate::cli::output::Images;
@@ -14,7 +15,6 @@ use crate::cli::terminal::{Out, escape};
 use crate::engine::images::needs;
 use crate::image::Reference;
 use crate::image::load::{Event, Source, load};
-use crate::paths::Paths;
 
 /// Load the images of a docker-archive, an oci-archive or an OCI layout
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,8 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let source = if args.file == Path::new("-") {
         Source::Stream(infile::stdin("give the archive's name or redirect it")?)
     } else {

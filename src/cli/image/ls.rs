@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::filter::Filter;
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::phrase;
@@ -17,7 +18,6 @@ use crate::image::size::{Size, Sizes};
 use crate::image::store::Store;
 use crate::image::used;
 use crate::image::{Digest, Reference};
-use crate::paths::Paths;
 use crate::storage::layer;
 
 /// List the images
@@ -83,7 +83,8 @@ struct Listed {
     problem: Option<String>,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = Store::open(paths)?;
     let sizes = Sizes::load(&store)?;
     let images: Vec<Named> = remove::oldest_first(&store)?

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Cell, Colour, Out, Table};
@@ -36,7 +37,8 @@ struct Mounted {
     path: String,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = Store::open(paths)?;
     let mut digests = Vec::new();
     for text in &args.images {

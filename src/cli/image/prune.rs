@@ -4,13 +4,13 @@
 use serde::Serialize;
 
 use super::filter::Filter;
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
 use crate::engine::images::needs;
 use crate::image::remove::{self, Named, Removed};
 use crate::image::{Digest, Reference};
-use crate::paths::Paths;
 use crate::settings::Settings;
 
 /// Remove the images that have no name and that nothing needs
@@ -89,7 +89,8 @@ pub(super) enum DryRun {
     No,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = needs::store(paths)?;
     let settings = Settings::load(paths)?;
     let needs = needs::needs(paths, &settings, &store)?;

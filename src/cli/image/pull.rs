@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::Images;
 use crate::cli::terminal::{Out, escape};
@@ -20,7 +21,6 @@ use crate::image::Digest;
 use crate::image::manifest::Platform;
 use crate::image::pull::{self, Event, Options, Outcome};
 use crate::name::ContainerName;
-use crate::paths::Paths;
 use crate::registry::Client;
 use crate::settings::Settings;
 use crate::systemd::notify::Notifier;
@@ -71,7 +71,8 @@ impl From<PolicyArg> for PullPolicy {
     }
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     if let Some(name) = &args.definition {
         let definition = image::load(paths, name)?;
         obtain::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;

@@ -6,13 +6,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
 use crate::image::push::{Event, Sent, push};
 use crate::image::store::Store;
 use crate::image::{Digest, Reference};
-use crate::paths::Paths;
 use crate::registry::{Client, Pushed};
 use crate::settings::Settings;
 
@@ -49,7 +49,8 @@ struct Blob {
     result: &'static str,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = Store::open(paths)?;
     let (reference, digest) = store.find_named(&args.image)?;
     let target = match (&args.target, reference) {

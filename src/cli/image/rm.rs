@@ -3,13 +3,13 @@
 
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::{Out, escape};
 use crate::engine::images::needs;
 use crate::image::remove;
 use crate::image::size::Stored;
-use crate::paths::Paths;
 
 /// Remove images
 #[derive(Debug, clap::Args)]
@@ -33,7 +33,8 @@ struct Report {
     freed_bytes: u64,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = needs::store(paths)?;
     let before = Stored::load(&store)?;
     let writer = store.write()?;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::cli::Context;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::image::save::{self, Selected};
 use crate::image::store::Store;
-use crate::paths::Paths;
 
 /// Write images to an archive or a directory, for 'image load', docker, podman and skopeo
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,8 @@ enum Format {
     OciDir,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let store = Store::open(paths)?;
     let output = args
         .output

@@ -3,12 +3,12 @@
 
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
 use crate::engine::images::needs;
 use crate::image::{Digest, Reference};
-use crate::paths::Paths;
 
 /// Give an image another name
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,8 @@ struct Tagged<'a> {
     digest: Digest,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     if args.name.digest().is_some() {
         return Err(Exit::usage("a new name has no digest; leave out '@sha256:…'").into());
     }

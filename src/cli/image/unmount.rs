@@ -3,12 +3,12 @@
 
 use serde::Serialize;
 
+use crate::cli::Context;
 use crate::cli::exit::{Exit, ExitStatus};
 use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
 use crate::image::store::Store;
 use crate::image::{Digest, mounts};
-use crate::paths::Paths;
 
 /// Unmount images that 'wharf image mount' has mounted; one that is not mounted is no error
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,8 @@ struct Unmounted {
     unmounted: Vec<Digest>,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let mounted = mounts::mounted(paths)?;
     let digests = if args.all {
         mounted

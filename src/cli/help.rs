@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `wharf help`: the verbs by topic, or one verb's help.
+
+use std::fmt::Write as _;
+
+use clap::Parser as _;
+
+use super::exit::ExitStatus;
+use super::{Cli, Context};
+
+/// Show this list, or the help of a verb as 'wharf VERB --help' does
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The verb, such as 'start' or 'image pull'
+    #[arg(value_name = "VERB")]
+    words: Vec<String>,
+}
+
+/// Headings, and the modules of the verbs below each.
+pub(super) type Groups = &'static [(&'static str, &'static [&'static str])];
+
+/// Prints it.
+pub fn run(_context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let words = args.words.iter().map(String::as_str);
+    let line = ["wharf"].into_iter().chain(words).chain(["--help"]);
+    // What the parser makes of '--help' is an error of its own kind.
+    let Err(shown) = Cli::try_parse_from(line) else {
+        return Ok(ExitStatus::Success);
+    };
+    shown.print()?;
+    Ok(match shown.use_stderr() {
+        true => ExitStatus::Usage,
+        false => ExitStatus::Success,
+    })
+}
+
+/// The template of the program's help, with the subcommands of `parser` under their headings.
+pub(super) fn template(parser: clap::Command, groups: Groups) -> String {
+    let mut text = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
+    let names = parser.get_subcommands().map(clap::Command::get_name);
+    let width = names.map(str::len).max().unwrap_or_default();
+    for (heading, modules) in groups {
+        // Writing to a String cannot fail.
+        write!(text, "\n{heading}:\n").ok();
+        for module in *modules {
+            let name = module.replace('_', "-");
+            let verb = parser.find_subcommand(&name);
+            let about = verb.and_then(clap::Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            writeln!(text, "  {name:width$}  {about}").ok();
+        }
+    }
+    text + "\nOptions:\n{options}{after-help}"
+}
