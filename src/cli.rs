@@ -51,7 +51,7 @@ mod verb;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand as _};
+use clap::{FromArgMatches as _, Parser};
 use tracing::level_filters::LevelFilter;
 
 use self::exit::{Exit, ExitStatus};
@@ -72,7 +72,6 @@ See wharf(1) for everything, wharf-container(5) for definitions.";
 #[derive(Debug, Parser)]
 #[command(name = "wharf", version, propagate_version = false, after_help = EXAMPLES)]
 #[command(disable_help_subcommand = true, max_term_width = 100)]
-#[command(help_template = help::template(Verb::augment_subcommands(clap::Command::new("")), GROUPS))]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -213,6 +212,15 @@ impl Context {
 }
 
 impl Cli {
+    /// The command line of this process. One that is wrong, or asks for help, ends it.
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|_| {
+            // Help by topic is made of the whole parser, which no start has to wait for.
+            let matches = help::parser().get_matches();
+            Self::from_arg_matches(&matches).unwrap_or_else(|err| err.exit())
+        })
+    }
+
     /// How much is logged.
     pub fn log_level(&self) -> LevelFilter {
         match self.global.verbose {

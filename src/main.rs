@@ -5,13 +5,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tracing::level_filters::LevelFilter;
 use wharf::cli::{self, Cli};
 use wharf::journal::log::{self, Target};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     start_logging(cli.log_level());
     match cli.run() {
         Ok(status) => status.into(),

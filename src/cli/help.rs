@@ -3,10 +3,10 @@
 
 use std::fmt::Write as _;
 
-use clap::Parser as _;
+use clap::CommandFactory as _;
 
 use super::exit::ExitStatus;
-use super::{Cli, Context};
+use super::{Cli, Context, GROUPS, image};
 
 /// Show this list, or the help of a verb as 'wharf VERB --help' does
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub fn run(_context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let words = args.words.iter().map(String::as_str);
     let line = ["wharf"].into_iter().chain(words).chain(["--help"]);
     // What the parser makes of '--help' is an error of its own kind.
-    let Err(shown) = Cli::try_parse_from(line) else {
+    let Err(shown) = parser().try_get_matches_from(line) else {
         return Ok(ExitStatus::Success);
     };
     shown.print()?;
@@ -34,17 +34,26 @@ pub fn run(_context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     })
 }
 
-/// The template of the program's help, with the subcommands of `parser` under their headings.
-pub(super) fn template(parser: clap::Command, groups: Groups) -> String {
+/// The parser, with verbs under their headings in its help: clap lists all of them under one.
+pub(super) fn parser() -> clap::Command {
+    let by_topic = |command: clap::Command, groups| {
+        let template = template(&command, groups);
+        command.help_template(template)
+    };
+    by_topic(Cli::command(), GROUPS)
+        .mut_subcommand("image", |command| by_topic(command, image::GROUPS))
+}
+
+fn template(command: &clap::Command, groups: Groups) -> String {
     let mut text = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
-    let names = parser.get_subcommands().map(clap::Command::get_name);
+    let names = command.get_subcommands().map(clap::Command::get_name);
     let width = names.map(str::len).max().unwrap_or_default();
     for (heading, modules) in groups {
         // Writing to a String cannot fail.
         write!(text, "\n{heading}:\n").ok();
         for module in *modules {
             let name = module.replace('_', "-");
-            let verb = parser.find_subcommand(&name);
+            let verb = command.find_subcommand(&name);
             let about = verb.and_then(clap::Command::get_about);
             let about = about.map(ToString::to_string).unwrap_or_default();
             writeln!(text, "  {name:width$}  {about}").ok();

@@ -24,18 +24,16 @@ mod unmount;
 
 use std::io::{self, Write as _};
 
-use clap::Subcommand as _;
-
+use super::Context;
 use super::exit::ExitStatus;
 use super::terminal::escape;
 use super::verb::verbs;
-use super::{Context, help};
+
 use crate::image::remove;
 use crate::image::store::Store;
 
 /// Pull, load, list, check, share and remove images
 #[derive(Debug, clap::Args)]
-#[command(help_template = help::template(Verb::augment_subcommands(clap::Command::new("")), GROUPS))]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

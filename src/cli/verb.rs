@@ -26,7 +26,7 @@ macro_rules! verbs {
         }
 
         /// The modules of the verbs under their headings.
-        const GROUPS: $crate::cli::help::Groups = &[
+        pub(super) const GROUPS: $crate::cli::help::Groups = &[
             $(($heading, &[$(stringify!($module)),*]),)*
         ];
     };
