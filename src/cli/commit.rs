@@ -8,8 +8,8 @@ use super::terminal::Out;
 use super::{Context, jobs, output};
 use crate::engine::Engine;
 use crate::engine::files::commit::{self, Options, Pause};
-use crate::image::instruction::Instruction;
 use crate::image::{Digest, Reference};
+use crate::instruction::Instruction;
 use crate::name::ContainerName;
 
 const EXAMPLES: &str = "\

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::manifest::Platform;
 use crate::digest::Digest;
+use crate::instruction::check_value;
+use crate::platform::Platform;
 
 /// What an image says about its process; all of it can be overridden by a definition.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -219,35 +220,6 @@ fn check(raw: RawConfig) -> anyhow::Result<Config> {
         }
     }
     Ok(config)
-}
-
-/// Checks a value that must fit on a line by the grammar of its key.
-pub(super) fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
-    let valid = match key {
-        "WorkingDir" | "Volumes" => value.starts_with('/'),
-        "StopSignal" => value
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-')),
-        "ExposedPorts" => is_port(value),
-        _ => true,
-    };
-    if !valid || value.chars().any(char::is_control) {
-        bail!("key '{key}' has a bad value '{}'", value.escape_debug());
-    }
-    Ok(())
-}
-
-/// `PORT[-PORT][/PROTOCOL]`.
-fn is_port(value: &str) -> bool {
-    let (ports, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let number = |text: &str| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u16>().ok().filter(|_| digits)
-    };
-    let protocol = protocol.to_ascii_lowercase();
-    matches!(protocol.as_str(), "tcp" | "udp" | "sctp")
-        && matches!((number(first), number(last)), (Some(a), Some(b)) if a <= b)
 }
 
 #[cfg(test)]

@@ -13,11 +13,12 @@ use super::config::{self, ConfigFile};
 use super::damage::sift;
 use super::fetch;
 use super::flight::{self, Flight, Part};
-use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Platform};
+use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor};
 use super::platform::{self, Found};
 use super::store::{Documents, Store};
 use super::{Digest, Reference};
 use crate::definition::PullPolicy;
+use crate::platform::Platform;
 use crate::registry::{self, Client};
 
 /// What a pull is asked for.
@@ -313,7 +314,7 @@ impl Pull<'_> {
 
     fn platform(&self) -> Platform {
         let asked = self.options.platform.clone();
-        asked.unwrap_or_else(manifest::local_platform)
+        asked.unwrap_or_else(Platform::local)
     }
 
     fn bring(&self, remote: Remote) -> anyhow::Result<Pulled> {

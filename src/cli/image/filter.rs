@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use crate::definition::value::quantity::parse_duration;
-use crate::image::pattern::Pattern;
 use crate::image::remove::Named;
 use crate::image::store::Store;
+use crate::reference::pattern::Pattern;
 
 /// One condition; an image has to meet all that are given.
 #[derive(Debug, Clone, PartialEq, Eq)]

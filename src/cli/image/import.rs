@@ -16,8 +16,8 @@ use crate::cli::output::SCHEMA;
 use crate::cli::terminal::Out;
 use crate::engine::images::needs;
 use crate::image::import::{Labels, import};
-use crate::image::instruction::Instruction;
 use crate::image::{Digest, Reference};
+use crate::instruction::Instruction;
 
 /// Make an image of an archive of a root file system
 #[derive(Debug, clap::Args)]

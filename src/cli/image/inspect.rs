@@ -11,12 +11,13 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::Images;
 use crate::cli::terminal::Out;
 use crate::engine::images::needs::{self, Reason};
-use crate::image::manifest::{Manifest, Platform};
+use crate::image::manifest::Manifest;
 use crate::image::size::{Size, Sizes};
 use crate::image::store::{Record, Store};
 use crate::image::used;
 use crate::image::{Config, Digest, Reference};
 use crate::paths::Paths;
+use crate::platform::Platform;
 use crate::storage::layer;
 
 /// Print what an image says about itself, as JSON

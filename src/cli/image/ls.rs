@@ -12,12 +12,12 @@ use crate::cli::exit::ExitStatus;
 use crate::cli::output::SCHEMA;
 use crate::cli::phrase;
 use crate::cli::terminal::{Cell, Colour, Out, Table};
-use crate::image::pattern::Pattern;
 use crate::image::remove::{self, Named};
 use crate::image::size::{Size, Sizes};
 use crate::image::store::Store;
 use crate::image::used;
 use crate::image::{Digest, Reference};
+use crate::reference::pattern::Pattern;
 use crate::storage::layer;
 
 /// List the images
