@@ -8,9 +8,11 @@
 use crate::paths::Paths;
 
 pub mod control;
+pub mod difference;
 pub mod files;
 pub mod images;
 pub mod inside;
+pub mod refusal;
 pub mod run;
 pub mod spec;
 pub mod view;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::exit::ExitStatus;
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, output, phrase};
-use crate::engine::control::lifecycle;
+use crate::engine::refusal::Refusal;
 use crate::engine::view::definitions::{self, Found};
 use crate::name::ContainerName;
 use crate::records::history::{self, Entry};
@@ -28,7 +28,7 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let runs = history::load(context.paths()?, &args.name)?;
     if runs.is_empty() && definitions::find(context.paths()?, &args.name) == Found::Absent {
-        return Err(lifecycle::undefined(context.paths()?, &args.name).into());
+        return Err(Refusal::undefined(context.paths()?, &args.name).into());
     }
     let mut out = Out::stdout();
     if args.json {

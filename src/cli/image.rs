@@ -6,7 +6,6 @@
 
 mod check;
 mod diff;
-mod filter;
 mod gc;
 mod history;
 mod import;
@@ -28,9 +27,6 @@ use super::Context;
 use super::exit::ExitStatus;
 use super::terminal::escape;
 use super::verb::verbs;
-
-use crate::image::remove;
-use crate::image::store::Store;
 
 /// Pull, load, list, check, share and remove images
 #[derive(Debug, clap::Args)]
@@ -70,10 +66,10 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 }
 
 /// Says on standard error why less was freed than one would think.
-fn note_hindrance(store: &Store) {
-    if let Some(hindrance) = remove::hindrance(store) {
+fn note_hindrance(hindrance: Option<&str>) {
+    if let Some(hindrance) = hindrance {
         // Nobody is left to tell when standard error is gone.
-        writeln!(io::stderr(), "warning: {}", escape(&hindrance)).ok();
+        writeln!(io::stderr(), "warning: {}", escape(hindrance)).ok();
     }
 }
 

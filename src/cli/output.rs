@@ -4,6 +4,9 @@
 //! Within one [`SCHEMA`] keys are added, never removed or given another meaning. An absent fact is
 //! `null`, not a missing key. Times are RFC 3339 in UTC, sizes are bytes. wharf(1) says the same.
 
+pub mod image;
+pub mod store;
+
 use serde::Serialize;
 
 use crate::engine::view::definitions::Gist;
@@ -24,25 +27,6 @@ pub struct List {
     pub schema: u32,
     /// Sorted by name.
     pub containers: Vec<Summary>,
-}
-
-/// `image pull`, `image load` and `image inspect`.
-#[derive(Debug, Serialize)]
-pub struct Images<'a, T> {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// In the order they were asked for, or are in the archive.
-    pub images: &'a [T],
-}
-
-impl<'a, T> Images<'a, T> {
-    /// These.
-    pub fn new(images: &'a [T]) -> Self {
-        Self {
-            schema: SCHEMA,
-            images,
-        }
-    }
 }
 
 /// One container of `ps --json`.

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::refusal::Refusal;
 use crate::engine::view::definitions::{self, Found};
 use crate::engine::view::status::{self, Observed, State};
 use crate::name::ContainerName;
@@ -18,40 +19,6 @@ use crate::systemd::{self, Error as SystemdError};
 
 /// The same on every architecture (signal(7)).
 const SIGKILL: i32 = 9;
-
-/// Why a container is not what the caller wanted. `cli` chooses the exit status by the variant, and
-/// shows the journal for [`Refusal::Failed`].
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Nobody knows the container.
-    #[error("there is no container '{name}': no '{base}.toml' in {searched}")]
-    Undefined {
-        /// The container.
-        name: ContainerName,
-        /// Its definition's name.
-        base: String,
-        /// The directories that were searched.
-        searched: String,
-    },
-    /// Its state does not allow this.
-    #[error("container '{name}' {fact}")]
-    State {
-        /// The container.
-        name: ContainerName,
-        /// What it is, and what to do.
-        fact: String,
-    },
-    /// The job ended badly.
-    #[error("container '{name}' {fact}")]
-    Failed {
-        /// The container.
-        name: ContainerName,
-        /// What systemctl would say.
-        fact: String,
-        /// The run whose journal tells more.
-        invocation_id: Option<String>,
-    },
-}
 
 /// What became of a container whose job is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +84,7 @@ impl Container<'_> {
                 file.display()
             )),
             Found::Absent if seen.unit.active() != ActiveState::Other => {
-                undefined(self.paths, self.name)
+                Refusal::undefined(self.paths, self.name)
             }
             Found::Absent | Found::File(_) => self.refuse(format!(
                 "is in a state of its unit that wharf does not know ('{}')",
@@ -334,22 +301,6 @@ impl Container<'_> {
             "is not running but {state}; 'wharf start {}' starts it",
             self.name
         ))
-    }
-}
-
-/// The refusal for a container that nobody knows.
-pub fn undefined(paths: &Paths, name: &ContainerName) -> Refusal {
-    let dirs = paths.definition_dirs().iter().rev();
-    let dirs: Vec<String> = dirs
-        .map(|dir| dir.join("containers").display().to_string())
-        .collect();
-    Refusal::Undefined {
-        name: name.clone(),
-        base: match name.instance() {
-            Some(_) => format!("{}@", name.base()),
-            None => name.base().to_owned(),
-        },
-        searched: dirs.join(", "),
     }
 }
 

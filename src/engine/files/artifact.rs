@@ -12,7 +12,7 @@ use std::io::{self, Read};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::engine::control::lifecycle;
+use crate::engine::refusal::Refusal;
 use crate::engine::view::definitions;
 use crate::name::{ArtifactName, ContainerName};
 use crate::paths::Paths;
@@ -125,7 +125,7 @@ impl Artifacts<'_> {
         let known = definitions::find(self.paths, self.container) != definitions::Found::Absent
             || self.paths.container_state(self.container).is_dir();
         if !known {
-            return Err(lifecycle::undefined(self.paths, self.container).into());
+            return Err(Refusal::undefined(self.paths, self.container).into());
         }
         Ok(())
     }
@@ -354,7 +354,7 @@ mod tests {
         let mut case = Case::new();
         case.container = "none".parse().unwrap();
         let said = case.add("a", b"", Existing::Keep).unwrap_err();
-        assert!(said.is::<lifecycle::Refusal>(), "{said:#}");
+        assert!(said.is::<Refusal>(), "{said:#}");
         assert!(case.artifacts().list().is_err());
         assert!(!case.paths.container_state(&case.container).exists());
     }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::definition::{Definition, Root as RootSource, load};
 use crate::engine::Engine;
-use crate::engine::control::lifecycle;
+use crate::engine::refusal::Refusal;
 use crate::engine::run::cleanup;
 use crate::engine::view::definitions::{self, Found};
 use crate::image::Image;
@@ -71,7 +71,7 @@ impl Tree {
             return Ok(running);
         }
         if definitions::find(&engine.paths, name) == Found::Absent {
-            return Err(lifecycle::undefined(&engine.paths, name).into());
+            return Err(Refusal::undefined(&engine.paths, name).into());
         }
         let definition = load::load(&engine.paths, name)?;
         let lock = cleanup::lock(engine, name)?;

@@ -8,8 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 use crate::definition::load;
 use crate::definition::{self, Root};
 use crate::engine::view::definitions::{self, Found, Gist};
@@ -27,8 +25,7 @@ use crate::settings::Settings;
 use crate::sys;
 
 /// Why an image stays.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The container was started from it and not cleaned up since.
     Running(ContainerName),
