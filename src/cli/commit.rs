@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf commit`: make an image of a container as it is now.
 
-use serde::Serialize;
-
 use super::exit::{Exit, ExitStatus};
+use super::output::files::Committed;
 use super::terminal::Out;
-use super::{Context, jobs, output};
+use super::{Context, jobs};
 use crate::engine::Engine;
 use crate::engine::files::commit::{self, Options, Pause};
-use crate::image::{Digest, Reference};
 use crate::instruction::Instruction;
 use crate::name::ContainerName;
+use crate::reference::Reference;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -47,18 +46,6 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    schema: u32,
-    reference: Option<Reference>,
-    digest: Digest,
-    id: Digest,
-    diff_id: Digest,
-    layer: Digest,
-    layer_size: u64,
-    warnings: Vec<String>,
-}
-
 /// Makes it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     if args
@@ -80,21 +67,11 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let engine = Engine::new(context.paths()?.clone());
     let committed = commit::commit(&engine, &args.name, &options)?;
-    jobs::warn(&committed.warnings);
+    jobs::warn(&committed.warnings.texts, committed.warnings.count);
     let mut out = Out::stdout();
     match &args.reference {
         _ if args.json => {
-            let report = Report {
-                schema: output::SCHEMA,
-                reference: args.reference.clone(),
-                digest: committed.digest,
-                id: committed.id,
-                diff_id: committed.diff_id,
-                layer: committed.layer.digest,
-                layer_size: committed.layer.size,
-                warnings: committed.warnings.texts,
-            };
-            out.json(&report)?;
+            out.json(&Committed::new(args.reference.as_ref(), committed))?;
         }
         Some(reference) => out.line(&format!("committed {}", reference.familiar()))?,
         None => out.line(&format!("committed {}", committed.digest))?,

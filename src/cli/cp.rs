@@ -63,7 +63,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         true => err.context("the destination is mounted read-only"),
         false => err,
     })?;
-    jobs::warn(&warnings);
+    jobs::warn(&warnings.texts, warnings.count);
     Ok(ExitStatus::Success)
 }
 

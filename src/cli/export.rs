@@ -32,6 +32,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let packed = outfile::write(args.output.as_deref(), &mut |out| {
         export::export(&engine, &args.name, out)
     })?;
-    jobs::warn(&packed.warnings);
+    let warnings = packed.warnings;
+    jobs::warn(&warnings.texts, warnings.count);
     Ok(ExitStatus::Success)
 }

@@ -4,12 +4,13 @@
 use jiff::Timestamp;
 
 use super::exit::ExitStatus;
+use super::output::container::History;
 use super::terminal::{Cell, Colour, Out, Table};
-use super::{Context, output, phrase};
+use super::{Context, phrase};
 use crate::engine::refusal::Refusal;
 use crate::engine::view::definitions::{self, Found};
+use crate::engine::view::run::{self, Ended};
 use crate::name::ContainerName;
-use crate::records::history::{self, Entry};
 
 /// Show how the runs of a container ended, oldest first
 #[derive(Debug, clap::Args)]
@@ -26,18 +27,14 @@ pub struct Args {
 
 /// Prints the history.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let runs = history::load(context.paths()?, &args.name)?;
-    if runs.is_empty() && definitions::find(context.paths()?, &args.name) == Found::Absent {
-        return Err(Refusal::undefined(context.paths()?, &args.name).into());
+    let paths = context.paths()?;
+    let runs = run::ended(paths, &args.name)?;
+    if runs.is_empty() && definitions::find(paths, &args.name) == Found::Absent {
+        return Err(Refusal::undefined(paths, &args.name).into());
     }
     let mut out = Out::stdout();
     if args.json {
-        let history = output::History {
-            schema: output::SCHEMA,
-            name: args.name.clone(),
-            runs: runs.into_iter().map(output::Run::from).collect(),
-        };
-        out.json(&history)?;
+        out.json(&History::new(args.name.clone(), runs))?;
     } else if args.timing {
         out.table(&timing(&runs))?;
     } else {
@@ -48,7 +45,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 }
 
 /// Runs are counted backwards, as `logs --run` takes them.
-fn numbered(runs: &[Entry]) -> impl Iterator<Item = (String, &Entry)> {
+fn numbered(runs: &[Ended]) -> impl Iterator<Item = (String, &Ended)> {
     let count = runs.len();
     runs.iter()
         .enumerate()
@@ -58,7 +55,7 @@ fn numbered(runs: &[Entry]) -> impl Iterator<Item = (String, &Entry)> {
         })
 }
 
-fn outcomes(runs: &[Entry]) -> Table {
+fn outcomes(runs: &[Ended]) -> Table {
     let now = Timestamp::now();
     let mut table = Table::new(&["RUN", "STARTED", "RAN", "OUTCOME"]);
     for (number, run) in numbered(runs) {
@@ -78,7 +75,7 @@ fn outcomes(runs: &[Entry]) -> Table {
     table
 }
 
-fn timing(runs: &[Entry]) -> Table {
+fn timing(runs: &[Ended]) -> Table {
     // The columns are the phases of the newest run; an older wharf may have had others.
     let phases: Vec<&str> = runs
         .last()

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf inspect`: everything known about containers, for programs.
 
+use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
+use super::output::container::{Inspected, Inspection};
 use super::terminal::Out;
-use super::{Context, output};
 use crate::engine::Engine;
 use crate::engine::files::size;
 use crate::engine::view::definitions::{self, Found};
-use crate::records::history;
+use crate::engine::view::run;
 
 /// Print everything about containers as JSON, see wharf(1)
 #[derive(Debug, clap::Args)]
@@ -22,29 +23,26 @@ pub struct Args {
 
 /// Prints it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let mut containers = Vec::new();
     let status = jobs::each_container(context, &args.names, |container| {
         let name = container.name;
-        let seen = container.observe()?;
-        let history = history::load(context.paths()?, name)?;
-        let mut inspected = output::Inspected::new(name.clone(), seen, history);
-        inspected.definition = match definitions::find(context.paths()?, name) {
+        let facts = container.observe()?.into();
+        let history = run::ended(paths, name)?;
+        let mut inspected = Inspected::new(name.clone(), facts, history);
+        inspected.definition = match definitions::find(paths, name) {
             Found::File(path) => Some(path.display().to_string()),
             Found::Masked(_) | Found::Absent => None,
         };
         if args.size {
-            let engine = Engine::new(context.paths()?.clone());
+            let engine = Engine::new(paths.clone());
             inspected.size = Some(size::size(&engine, name)?.into());
         }
         containers.push(inspected);
         Ok(())
     })?;
-    let inspection = output::Inspection {
-        schema: output::SCHEMA,
-        containers,
-    };
     let mut out = Out::stdout();
-    out.json(&inspection)?;
+    out.json(&Inspection::new(containers))?;
     out.flush()?;
     Ok(status)
 }

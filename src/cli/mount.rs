@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf mount`: a container's file system as a directory to look at.
 
-use serde::Serialize;
-
 use super::exit::ExitStatus;
+use super::output::files::{Mounted, Mounts};
 use super::terminal::{Cell, Colour, Out, Table};
-use super::{Context, jobs, output};
+use super::{Context, jobs};
 use crate::engine::Engine;
 use crate::engine::files::mount;
 use crate::name::ContainerName;
@@ -22,18 +21,6 @@ pub struct Args {
     /// Print JSON, see wharf(1)
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Serialize)]
-struct List {
-    schema: u32,
-    mounts: Vec<Mounted>,
-}
-
-#[derive(Serialize)]
-struct Mounted {
-    name: ContainerName,
-    path: String,
 }
 
 /// Mounts them, or lists.
@@ -56,8 +43,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     }
     let mut out = Out::stdout();
     if args.json {
-        let schema = output::SCHEMA;
-        out.json(&List { schema, mounts })?;
+        out.json(&Mounts::new(mounts))?;
     } else if args.names.is_empty() {
         let mut table = Table::new(&["NAME", "PATH"]);
         for mount in &mounts {

@@ -3,5 +3,8 @@
 //! nothing.
 
 pub mod definitions;
+pub mod facts;
 pub mod listing;
+pub mod logs;
+pub mod run;
 pub mod status;

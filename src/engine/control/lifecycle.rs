@@ -7,11 +7,10 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::refusal::Refusal;
-use crate::engine::view::definitions::{self, Found};
+use crate::engine::view::definitions;
 use crate::engine::view::status::{self, Observed, State};
 use crate::name::ContainerName;
 use crate::paths::Paths;
-use crate::records::history::Entry;
 use crate::sys::cgroup::Cgroup;
 use crate::systemd::manager::{Job, JobKind, JobResult, Jobs, Manager, Whom};
 use crate::systemd::unit::{ActiveState, UnitProperties};
@@ -73,25 +72,7 @@ impl Container<'_> {
     ///
     /// [`Refusal::Undefined`] when nobody knows it.
     pub fn observe(&self) -> anyhow::Result<Observed> {
-        let found = definitions::find(self.paths, self.name);
-        let seen = status::observe(self.paths, self.name, self.manager, found.past())?;
-        if seen.state != State::Unknown {
-            return Ok(seen);
-        }
-        Err(match found {
-            Found::Masked(file) => self.refuse(format!(
-                "is masked by '{}': remove that link to use it",
-                file.display()
-            )),
-            Found::Absent if seen.unit.active() != ActiveState::Other => {
-                Refusal::undefined(self.paths, self.name)
-            }
-            Found::Absent | Found::File(_) => self.refuse(format!(
-                "is in a state of its unit that wharf does not know ('{}')",
-                seen.unit.text("ActiveState")
-            )),
-        }
-        .into())
+        status::look(self.paths, self.name, self.manager)
     }
 
     /// Queues a start; none when it runs already.
@@ -301,23 +282,6 @@ impl Container<'_> {
             "is not running but {state}; 'wharf start {}' starts it",
             self.name
         ))
-    }
-}
-
-/// How the last run of a unit ended, for people. `last` is the entry of that run, if there is one.
-pub fn outcome(last: &Entry) -> String {
-    use crate::records::history::Reason;
-    let code = || last.code.map_or_else(|| "?".to_owned(), |c| c.to_string());
-    let signal = || last.signal.as_deref().unwrap_or("?").to_owned();
-    match last.reason {
-        Reason::Exited => format!("exited ({})", code()),
-        Reason::Signal => format!("killed by SIG{}", signal()),
-        Reason::Oom => "out of memory".to_owned(),
-        Reason::Health => "unhealthy".to_owned(),
-        Reason::Watchdog => "watchdog".to_owned(),
-        Reason::Timeout => "timed out".to_owned(),
-        Reason::Engine => "failed to start".to_owned(),
-        Reason::Dependency => "dependency failed".to_owned(),
     }
 }
 

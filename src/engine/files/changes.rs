@@ -7,20 +7,37 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use crate::engine::Engine;
+use crate::engine::difference::Difference;
 use crate::engine::files::tree::{Base, Tree};
 use crate::engine::spec::NOTIFY_DIR;
 use crate::name::ContainerName;
-use crate::storage::changes::{self, Changes};
+use crate::storage::changes;
+use crate::storage::walk::Warnings;
 use crate::sys::dir::{Dir, Kind};
 
+/// What a container has changed.
+#[derive(Debug)]
+pub struct Changed {
+    /// By path, without a `/` in front, sorted.
+    pub differences: Vec<(Vec<u8>, Difference)>,
+    /// What could not be looked at.
+    pub warnings: Warnings,
+}
+
 /// Compares the container with its image.
-pub fn changes(engine: &Engine, name: &ContainerName) -> anyhow::Result<Changes> {
+pub fn changes(engine: &Engine, name: &ContainerName) -> anyhow::Result<Changed> {
     let tree = Tree::find(engine, name)?;
-    let compared = || -> anyhow::Result<Changes> {
+    let compared = || -> anyhow::Result<Changed> {
         let (upper, layers) = parts_of(&tree)?;
         let found = changes::changes(upper, layers, &is_own_mount_point)?;
         tree.check_whole()?;
-        Ok(found)
+        let differences = found.differences.into_iter();
+        Ok(Changed {
+            differences: differences
+                .map(|(path, kind)| (path, kind.into()))
+                .collect(),
+            warnings: found.warnings,
+        })
     };
     compared().with_context(|| format!("comparing container '{name}' with its image"))
 }

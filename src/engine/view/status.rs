@@ -7,8 +7,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use anyhow::Context as _;
 
+use crate::engine::refusal::Refusal;
+use crate::engine::view::definitions::{self, Found};
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::records::history::{self, Entry};
@@ -18,8 +20,7 @@ use crate::systemd::manager::Manager;
 use crate::systemd::unit::{ActiveState, ListedUnit, UnitProperties};
 
 /// What a container is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Nothing is known of it, or systemd's state makes no sense for a container.
     Unknown,
@@ -126,6 +127,37 @@ pub fn derive(active: ActiveState, sub_state: &str, payload: Payload, past: Past
     }
 }
 
+/// What a unit's own state adds to its container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Nothing.
+    Steady,
+    /// It is being stopped.
+    Stopping,
+    /// It waits to be started again.
+    Restarting,
+    /// It has failed.
+    Failed,
+}
+
+impl Course {
+    /// That of a unit.
+    pub fn of(active: ActiveState, sub_state: &str) -> Self {
+        match active {
+            ActiveState::Deactivating => Self::Stopping,
+            ActiveState::Failed => Self::Failed,
+            ActiveState::Active
+            | ActiveState::Reloading
+            | ActiveState::Inactive
+            | ActiveState::Activating
+            | ActiveState::Other => match sub_state.starts_with("auto-restart") {
+                true => Self::Restarting,
+                false => Self::Steady,
+            },
+        }
+    }
+}
+
 /// Reads payload cgroups.
 #[derive(Debug)]
 pub struct Probe(Option<Cgroup>);
@@ -193,6 +225,42 @@ pub fn observe(
         record,
         last,
     })
+}
+
+/// Connects to the manager that runs the containers.
+pub(in crate::engine) fn connect(paths: &Paths) -> anyhow::Result<Manager> {
+    Manager::connect(paths.scope()).context("connecting to systemd")
+}
+
+/// As [`observe`], of a container that somebody has named.
+///
+/// # Errors
+///
+/// [`Refusal::Undefined`] when nobody knows it, [`Refusal::State`] when it is masked.
+pub fn look(paths: &Paths, name: &ContainerName, manager: &Manager) -> anyhow::Result<Observed> {
+    let found = definitions::find(paths, name);
+    let seen = observe(paths, name, manager, found.past())?;
+    if seen.state != State::Unknown {
+        return Ok(seen);
+    }
+    let fact = match found {
+        Found::Masked(file) => format!(
+            "is masked by '{}': remove that link to use it",
+            file.display()
+        ),
+        Found::Absent if seen.unit.active() != ActiveState::Other => {
+            return Err(Refusal::undefined(paths, name).into());
+        }
+        Found::Absent | Found::File(_) => format!(
+            "is in a state of its unit that wharf does not know ('{}')",
+            seen.unit.text("ActiveState")
+        ),
+    };
+    Err(Refusal::State {
+        name: name.clone(),
+        fact,
+    }
+    .into())
 }
 
 /// The state of a container of which a listing said this much.
