@@ -39,7 +39,7 @@ build: ## build the programs
 man: $(PAGES) ## build the man pages with pandoc
 
 target/man/%: man/%.md
-	@tests/need pandoc pandoc
+	@tests/rig/need pandoc pandoc
 	@mkdir -p $(@D)
 	pandoc --standalone --from markdown-smart --to man --output $@ $<
 

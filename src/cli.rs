@@ -4,7 +4,7 @@
 //! Only this layer prints. A verb asks `engine` for facts or actions and shows them; it mounts
 //! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, its word in [`verbs!`] below,
 //! under the heading that 'wharf help' shows it by, and a section of man/wharf.1.md, which
-//! `tests/docs.rs` compares with it.
+//! `tests/it/house/docs.rs` compares with it.
 
 pub mod artifact;
 pub mod cat;
@@ -56,7 +56,8 @@ use tracing::level_filters::LevelFilter;
 
 use self::exit::{Exit, ExitStatus};
 use self::verb::verbs;
-
+use crate::engine::container::Container;
+use crate::name::ContainerName;
 use crate::paths::{Paths, Scope};
 
 const EXAMPLES: &str = "\
@@ -194,6 +195,11 @@ impl Context {
                  'enable-linger'"
             ))
         })
+    }
+
+    /// The container `name` of this machine.
+    fn container<'a>(&'a self, name: &'a ContainerName) -> Result<Container<'a>, Exit> {
+        Ok(Container::new(self.paths()?, name))
     }
 
     /// Fails for verbs that act on the running system when there is only a directory tree.

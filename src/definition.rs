@@ -11,8 +11,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::definition::keys::Key;
 use crate::definition::value::{
     Bytes, Capability, DevicePath, EnvFile, GroupRef, IoLimit, Reload, Rlimit, Signal, Ulimit,
@@ -525,7 +523,7 @@ pub struct Hooks {
 }
 
 /// One hook: `{ path = "/x", args = […], env = […], timeout = "10s" }`, or just the path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
     /// Absolute host path.
     pub path: PathBuf,

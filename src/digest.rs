@@ -2,7 +2,7 @@
 //! Digests of content.
 //!
 //! Text becomes a [`Digest`] once, by a strict grammar, and only a `Digest` ever becomes a file
-//! name; so no manifest, however made, names a path (hostile-inputs R2).
+//! name; so no manifest, however made, names a path (threats R2).
 
 use std::fmt;
 use std::io::{self, Read, Write};

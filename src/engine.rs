@@ -2,11 +2,13 @@
 //! What wharf does: start a container, clean up after it, tell its state.
 //!
 //! Only this layer combines two backends. What can be decided without touching the machine is a
-//! pure function ([`spec`], [`outcome`]) and golden-tested; the rest is steps. [`Engine`] is the
-//! context that the steps share; it owns nothing that has to be closed.
+//! pure function ([`spec`], [`run::outcome`]) and golden-tested; the rest is steps. The noun
+//! that they share is [`container::Container`].
+//!
+//! Rooms, each using only what is to its right (`tests/it/house/layering.rs`): `control → run → files →
+//! {inside, images} → {spec, view} → container`.
 
-use crate::paths::Paths;
-
+pub mod container;
 pub mod control;
 pub mod difference;
 pub mod files;
@@ -16,18 +18,3 @@ pub mod refusal;
 pub mod run;
 pub mod spec;
 pub mod view;
-
-/// What every step needs to know.
-#[derive(Debug, Clone)]
-pub struct Engine {
-    /// Where everything is.
-    pub paths: Paths,
-}
-
-impl Engine {
-    /// The engine for these paths. Settings are read by the steps that need them, so that a slip in
-    /// wharf.toml does not keep a container from being cleaned up.
-    pub fn new(paths: Paths) -> Self {
-        Self { paths }
-    }
-}

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! wharf, a container engine whose only supervisor is systemd.
 //!
-//! The modules form layers; use goes down only, and `tests/layering.rs` says so:
+//! The modules form layers; use goes down only, and `tests/it/house/layering.rs` says so:
 //!
 //! 1. front ends: [`cli`], [`generator`]
 //! 2. what we do: [`engine`], and [`relay`], which the engine becomes by exec; it knows of it only

@@ -2,7 +2,7 @@
 //! Names: of containers, of units, of artifacts, of the container's stable id.
 //!
 //! Every name is parsed once, at the edge, and is a type from there on: a `ContainerName` can be
-//! joined to a directory or put into a unit name without a further check (hostile-inputs C10).
+//! joined to a directory or put into a unit name without a further check (threats C10).
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Registries: the distribution specification's protocol over HTTP, with credentials, TLS,
-//! mirrors and what hostile or broken servers make of them (hostile-inputs R).
+//! mirrors and what hostile or broken servers make of them (threats R1 to R18).
 //!
 //! Gives and takes bytes and streams; what a manifest means is `image`'s part. Nothing is cached
 //! on disk, and no lock is held while a server is waited for. docs/registries.md has the rules.

@@ -3,7 +3,7 @@
 //!
 //! crun and runc take the same words. Their own messages go to a log file of ours, because their
 //! standard error is the container's. What they answer is bounded and has a deadline, and
-//! NOTIFY_SOCKET never reaches them: both would wait for the container's own READY (X11).
+//! NOTIFY_SOCKET never reaches them: both would wait for the container's own READY (threats X11).
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;

@@ -11,6 +11,7 @@ pub mod layer;
 pub mod linked;
 pub mod member;
 pub mod merged;
+mod names;
 pub mod overlay;
 pub mod pack;
 pub mod pax;

@@ -223,7 +223,7 @@ impl Unit {
     }
 }
 
-/// A line that ends in an odd number of backslashes swallows the next one (hostile-inputs U2).
+/// A line that ends in an odd number of backslashes swallows the next one (threats U2).
 /// systemd looks for the backslash before it cuts blanks off the value, so a blank behind it ends
 /// the line and is not part of the value.
 fn push_line(text: &mut String, parts: &[&str]) {

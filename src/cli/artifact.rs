@@ -98,8 +98,7 @@ fn artifacts<'a>(
     container: &'a ContainerName,
 ) -> anyhow::Result<Artifacts<'a>> {
     Ok(Artifacts {
-        paths: context.paths()?,
-        container,
+        container: context.container(container)?,
     })
 }
 

@@ -3,7 +3,6 @@
 
 use super::Context;
 use super::exit::ExitStatus;
-use crate::engine::Engine;
 use crate::engine::run::cleanup;
 use crate::name::ContainerName;
 
@@ -21,7 +20,6 @@ pub struct Args {
 /// Cleans up.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
-    let engine = Engine::new(context.paths()?.clone());
-    cleanup::cleanup(&engine, &args.name)?;
+    cleanup::cleanup(context.container(&args.name)?)?;
     Ok(ExitStatus::Success)
 }

@@ -5,7 +5,6 @@ use super::exit::{Exit, ExitStatus};
 use super::output::files::Committed;
 use super::terminal::Out;
 use super::{Context, jobs};
-use crate::engine::Engine;
 use crate::engine::files::commit::{self, Options, Pause};
 use crate::instruction::Instruction;
 use crate::name::ContainerName;
@@ -65,8 +64,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             false => Pause::GoOn,
         },
     };
-    let engine = Engine::new(context.paths()?.clone());
-    let committed = commit::commit(&engine, &args.name, &options)?;
+    let committed = commit::commit(context.container(&args.name)?, &options)?;
     jobs::warn(&committed.warnings.texts, committed.warnings.count);
     let mut out = Out::stdout();
     match &args.reference {

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::exit::{Exit, ExitStatus};
 use super::{Context, infile, jobs, outfile};
-use crate::engine::Engine;
 use crate::engine::files::copy::{self, Links};
 use crate::engine::files::transfer::{self, End, Owners};
 
@@ -37,7 +36,7 @@ pub struct Args {
 
 /// Copies.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths()?.clone());
+    let paths = context.paths()?;
     let links = match args.follow_link {
         true => Links::Follow,
         false => Links::Keep,
@@ -53,11 +52,11 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         | (Some(End::Host(_)), None) => {
             return Err(Exit::usage("one of the two must be in a container: NAME:PATH").into());
         }
-        (Some(from), Some(to)) => transfer::copy(&engine, (&from, &to), (links, owners)),
+        (Some(from), Some(to)) => transfer::copy(paths, &from, &to, links, owners),
         (Some(from), None) => {
-            outfile::to_stdout(&mut |out| transfer::send(&engine, &from, links, out))
+            outfile::to_stdout(&mut |out| transfer::send(paths, &from, links, out))
         }
-        (None, Some(to)) => transfer::receive(&engine, infile::stdin("redirect it")?, &to),
+        (None, Some(to)) => transfer::receive(paths, infile::stdin("redirect it")?, &to),
     };
     let warnings = warnings.map_err(|err| match copy::is_read_only(&err) {
         true => err.context("the destination is mounted read-only"),

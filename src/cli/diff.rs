@@ -5,7 +5,6 @@ use super::exit::ExitStatus;
 use super::output::files::Changes;
 use super::terminal::{Out, escape_bytes};
 use super::{Context, jobs};
-use crate::engine::Engine;
 use crate::engine::files::changes;
 use crate::name::ContainerName;
 
@@ -22,8 +21,7 @@ pub struct Args {
 
 /// Shows it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths()?.clone());
-    let found = changes::changes(&engine, &args.name)?;
+    let found = changes::changes(context.container(&args.name)?)?;
     jobs::warn(&found.warnings.texts, found.warnings.count);
     let mut out = Out::stdout();
     if args.json {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::exit::ExitStatus;
 use super::{Context, jobs, outfile};
-use crate::engine::Engine;
 use crate::engine::files::export;
 use crate::name::ContainerName;
 
@@ -28,9 +27,8 @@ pub struct Args {
 
 /// Writes it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths()?.clone());
     let packed = outfile::write(args.output.as_deref(), &mut |out| {
-        export::export(&engine, &args.name, out)
+        export::export(context.container(&args.name)?, out)
     })?;
     let warnings = packed.warnings;
     jobs::warn(&warnings.texts, warnings.count);

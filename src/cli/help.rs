@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use clap::CommandFactory as _;
 
 use super::exit::ExitStatus;
+use super::verb::Groups;
 use super::{Cli, Context, GROUPS, image};
 
 /// Show this list, or the help of a verb as 'wharf VERB --help' does
@@ -15,9 +16,6 @@ pub struct Args {
     #[arg(value_name = "VERB")]
     words: Vec<String>,
 }
-
-/// Headings, and the modules of the verbs below each.
-pub(super) type Groups = &'static [(&'static str, &'static [&'static str])];
 
 /// Prints it.
 pub fn run(_context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {

@@ -7,7 +7,7 @@ use super::exit::ExitStatus;
 use super::output::container::History;
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, phrase};
-use crate::engine::refusal::Refusal;
+use crate::engine::refusal::Undefined;
 use crate::engine::view::definitions::{self, Found};
 use crate::engine::view::run::{self, Ended};
 use crate::name::ContainerName;
@@ -27,10 +27,10 @@ pub struct Args {
 
 /// Prints the history.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let paths = context.paths()?;
-    let runs = run::ended(paths, &args.name)?;
-    if runs.is_empty() && definitions::find(paths, &args.name) == Found::Absent {
-        return Err(Refusal::undefined(paths, &args.name).into());
+    let container = context.container(&args.name)?;
+    let runs = run::ended(container)?;
+    if runs.is_empty() && definitions::find(container) == Found::Absent {
+        return Err(Undefined::new(container).into());
     }
     let mut out = Out::stdout();
     if args.json {

@@ -6,7 +6,6 @@ use super::exit::ExitStatus;
 use super::jobs::{self, Names};
 use super::output::container::{Inspected, Inspection};
 use super::terminal::Out;
-use crate::engine::Engine;
 use crate::engine::files::size;
 use crate::engine::view::definitions::{self, Found};
 use crate::engine::view::run;
@@ -23,20 +22,19 @@ pub struct Args {
 
 /// Prints it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let paths = context.paths()?;
     let mut containers = Vec::new();
-    let status = jobs::each_container(context, &args.names, |container| {
-        let name = container.name;
-        let facts = container.observe()?.into();
-        let history = run::ended(paths, name)?;
+    let status = jobs::each_container(context, &args.names, |managed| {
+        let container = managed.container;
+        let name = container.name();
+        let facts = managed.observe()?.into();
+        let history = run::ended(container)?;
         let mut inspected = Inspected::new(name.clone(), facts, history);
-        inspected.definition = match definitions::find(paths, name) {
+        inspected.definition = match definitions::find(container) {
             Found::File(path) => Some(path.display().to_string()),
             Found::Masked(_) | Found::Absent => None,
         };
         if args.size {
-            let engine = Engine::new(paths.clone());
-            inspected.size = Some(size::size(&engine, name)?.into());
+            inspected.size = Some(size::size(container)?.into());
         }
         containers.push(inspected);
         Ok(())

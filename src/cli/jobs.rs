@@ -9,7 +9,7 @@ use super::Context;
 use super::exit::{self, ExitStatus};
 use super::terminal::{escape, escape_bytes};
 use crate::engine::control::jobs::{Control, Order};
-use crate::engine::control::lifecycle::{Container, Done, Freshness};
+use crate::engine::control::lifecycle::{Done, Freshness, Managed};
 use crate::engine::refusal::Refusal;
 use crate::engine::view::logs;
 use crate::name::ContainerName;
@@ -47,7 +47,7 @@ fn report(context: &Context, err: &anyhow::Error) {
     note(&format!("{err:#}"));
     let failed = err.chain().find_map(|cause| match cause.downcast_ref() {
         Some(Refusal::Failed { invocation_id, .. }) => invocation_id.as_deref(),
-        Some(Refusal::Undefined { .. } | Refusal::State { .. }) | None => None,
+        Some(Refusal::State { .. }) | None => None,
     });
     if let Some(invocation_id) = failed
         && let Err(err) = print_tail(context, invocation_id)
@@ -90,11 +90,11 @@ pub(super) fn each<T>(
 pub(super) fn each_container(
     context: &Context,
     names: &Names,
-    mut act: impl FnMut(&Container<'_>) -> anyhow::Result<()>,
+    mut act: impl FnMut(&Managed<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
     let control = connect(context)?;
     Ok(each(context, &names.names, |name| {
-        act(&control.container(name))
+        act(&control.managed(name))
     }))
 }
 

@@ -72,7 +72,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     };
     let mut out = Out::stdout();
     let escaped = out.is_terminal() && !args.raw;
-    for line in logs::payload(context.paths()?, &args.name, runs, &part)? {
+    for line in logs::payload(context.container(&args.name)?, runs, &part)? {
         let line = line?;
         if args.timestamps {
             out.bytes(format!("{} ", line.time()).as_bytes())?;

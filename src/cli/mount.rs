@@ -5,7 +5,7 @@ use super::exit::ExitStatus;
 use super::output::files::{Mounted, Mounts};
 use super::terminal::{Cell, Colour, Out, Table};
 use super::{Context, jobs};
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::files::mount;
 use crate::name::ContainerName;
 
@@ -25,18 +25,19 @@ pub struct Args {
 
 /// Mounts them, or lists.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths()?.clone());
+    let paths = context.paths()?;
     let mut mounts = Vec::new();
     let mut add = |name: ContainerName| {
-        let path = mount::target(&engine.paths, &name).display().to_string();
+        let path = mount::target(Container::new(paths, &name));
+        let path = path.display().to_string();
         mounts.push(Mounted { name, path });
     };
     let mut status = ExitStatus::Success;
     if args.names.is_empty() {
-        mount::mounted(&engine.paths)?.into_iter().for_each(add);
+        mount::mounted(paths)?.into_iter().for_each(add);
     } else {
         status = jobs::each(context, &args.names, |name| {
-            mount::mount(&engine, name)?;
+            mount::mount(Container::new(paths, name))?;
             add(name.clone());
             Ok(())
         });

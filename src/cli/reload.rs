@@ -4,7 +4,6 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use crate::engine::Engine;
 use crate::engine::control::jobs::{Order, Task};
 use crate::engine::run::reload;
 
@@ -22,9 +21,8 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     if args.foreground {
         context.require_machine()?;
-        let engine = Engine::new(context.paths()?.clone());
         for name in args.names.names.iter() {
-            reload::run(&engine, name)?;
+            reload::run(context.container(name)?)?;
         }
         return Ok(ExitStatus::Success);
     }

@@ -19,9 +19,9 @@ pub struct Args {
 /// Removes it, and says what stays.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
-    let status = jobs::each_container(context, &args.names, |container| {
-        let name = container.name;
-        let left = remove::remove(container)?;
+    let status = jobs::each_container(context, &args.names, |managed| {
+        let name = managed.container.name();
+        let left = remove::remove(managed)?;
         match left {
             Some(file) => out.line(&format!(
                 "removed what was kept of container '{name}'; its definition stays: {}",

@@ -7,7 +7,6 @@
 use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::jobs::{self, Names};
-use crate::engine::Engine;
 use crate::engine::control::jobs::{Order, Task};
 use crate::engine::run::start;
 use crate::name::ContainerName;
@@ -50,8 +49,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 
 /// Runs one container here, or in its unit when systemd runs us.
 fn foreground(context: &Context, name: &ContainerName) -> anyhow::Result<ExitStatus> {
-    let engine = Engine::new(context.paths()?.clone());
-    let status = start::foreground(&engine, name).map_err(|err| Exit {
+    let status = start::foreground(context.container(name)?).map_err(|err| Exit {
         status: ExitStatus::Payload(start::exit_status(&err)),
         message: format!("{err:#}"),
     })?;

@@ -25,11 +25,11 @@ pub struct Args {
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
     let mut all_run = true;
-    let status = jobs::each_container(context, &args.names, |container| {
-        let name = container.name;
-        let facts: Facts = container.observe()?.into();
+    let status = jobs::each_container(context, &args.names, |managed| {
+        let name = managed.container.name();
+        let facts: Facts = managed.observe()?.into();
         all_run &= matches!(facts.state, State::Running | State::Paused);
-        let file = match definitions::find(context.paths()?, name) {
+        let file = match definitions::find(managed.container) {
             Found::File(path) => path.display().to_string(),
             Found::Masked(path) => format!("masked by {}", path.display()),
             Found::Absent => "none any more".to_owned(),

@@ -2,7 +2,7 @@
 //! What people see: standard output, colours, tables, escaped text.
 //!
 //! Text that came from a container, an image or the journal can hold escape sequences that drive
-//! the terminal (hostile-inputs L1). Everything printed for people goes through [`escape`]; what
+//! the terminal (threats L1). Everything printed for people goes through [`escape`]; what
 //! goes to a pipe for programs is unchanged, and the caller chooses by [`Out::is_terminal`].
 
 use std::borrow::Cow;

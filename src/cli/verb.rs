@@ -5,6 +5,9 @@
 //! clap has no headings for subcommands, and an enum of its own for each set would have to be matched
 //! again to run it.
 
+/// Headings, and the modules of the verbs below each.
+pub(super) type Groups = &'static [(&'static str, &'static [&'static str])];
+
 /// Makes `enum Verb`, `Verb::run` and `GROUPS` of `"Heading" { Variant: module, … }`. Each module has
 /// `Args` and `run(&Context, &Args)`; a verb is called as its module, with '-' for '_'.
 macro_rules! verbs {
@@ -26,7 +29,7 @@ macro_rules! verbs {
         }
 
         /// The modules of the verbs under their headings.
-        pub(super) const GROUPS: $crate::cli::help::Groups = &[
+        pub(super) const GROUPS: $crate::cli::verb::Groups = &[
             $(($heading, &[$(stringify!($module)),*]),)*
         ];
     };

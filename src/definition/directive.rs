@@ -2,7 +2,7 @@
 //! The administrator's own unit directives: which are let through, and what their values may hold.
 //!
 //! They are emitted verbatim, so this is the one place where user text reaches a unit file: control
-//! characters and trailing backslashes are refused (hostile-inputs U1, U2); '%' and quotes are the
+//! characters and trailing backslashes are refused (threats U1, U2); '%' and quotes are the
 //! administrator's, as in any unit. Directives that the hand-over stands on are refused.
 
 use crate::definition::keys::Section;

@@ -12,10 +12,10 @@ use crate::definition::keys::{self, Key};
 use crate::definition::problem::{Problems, Source, quote};
 use crate::definition::unknown;
 
-/// Map entries and keys accepted in one file; more is a mistake or an attack (hostile-inputs C8).
+/// Map entries and keys accepted in one file; more is a mistake or an attack (threats C8).
 const ENTRIES_MAX: usize = 10_000;
 
-/// The largest file that is read: systemd refuses lines of more (hostile-inputs U6).
+/// The largest file that is read: systemd refuses lines of more (threats U6).
 pub(crate) const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// A file's text, parsed as TOML.

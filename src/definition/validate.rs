@@ -20,7 +20,7 @@ const SHM_SIZE: Bytes = Bytes(64 << 20);
 /// Default of `stop_timeout`, Compose's and Podman's.
 const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// Command and environment together: the kernel takes 2 MiB with its pointers at the usual stack
-/// limit, and the image and env files add to it (hostile-inputs C8).
+/// limit, and the image and env files add to it (threats C8).
 const ARGUMENTS_MAX_BYTES: usize = 1 << 20;
 
 /// Makes the definition of `name` out of `merged`, unless something is wrong.

@@ -2,7 +2,7 @@
 //! Typed values of definitions: sizes, signals, users, capabilities, limits.
 //!
 //! Each type is made by its parser only, which refuses what the kernel or systemd would take for
-//! something else (hostile-inputs C3, C5, C7, C9). Text in, value or reason out; no file access.
+//! something else (threats C3, C5, C7, C9). Text in, value or reason out; no file access.
 
 use std::path::PathBuf;
 

@@ -2,6 +2,7 @@
 //! What runs inside the container: command, environment, user, files, volumes, as image and definition
 //! say. It looks at the root file system and changes nothing of the host.
 
+mod command;
 pub mod env;
 pub mod etc;
 pub mod executable;

@@ -4,26 +4,47 @@
 //! Everything else is a chain of causes for people. What a backend means by an error of its own is
 //! known here and nowhere above.
 
+use crate::engine::container::Container;
 use crate::image::manifest::NotRunnable;
 use crate::image::pull;
 use crate::name::ContainerName;
-use crate::paths::Paths;
 use crate::registry;
 use crate::systemd::Error as SystemdError;
+
+/// Nobody knows the container.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no container '{name}': no '{base}.toml' in {searched}")]
+pub struct Undefined {
+    /// The container.
+    name: ContainerName,
+    /// Its definition's name.
+    base: String,
+    /// The directories that were searched.
+    searched: String,
+}
+
+impl Undefined {
+    /// The error for this one.
+    pub fn new(container: Container<'_>) -> Self {
+        let name = container.name();
+        let dirs = container.paths().definition_dirs().iter().rev();
+        let dirs: Vec<String> = dirs
+            .map(|dir| dir.join("containers").display().to_string())
+            .collect();
+        Self {
+            name: name.clone(),
+            base: match name.instance() {
+                Some(_) => format!("{}@", name.base()),
+                None => name.base().to_owned(),
+            },
+            searched: dirs.join(", "),
+        }
+    }
+}
 
 /// Why a container is not what the caller wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Nobody knows the container.
-    #[error("there is no container '{name}': no '{base}.toml' in {searched}")]
-    Undefined {
-        /// The container.
-        name: ContainerName,
-        /// Its definition's name.
-        base: String,
-        /// The directories that were searched.
-        searched: String,
-    },
     /// Its state does not allow this.
     #[error("container '{name}' {fact}")]
     State {
@@ -44,24 +65,6 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
-    /// The refusal for a container that nobody knows.
-    pub fn undefined(paths: &Paths, name: &ContainerName) -> Self {
-        let dirs = paths.definition_dirs().iter().rev();
-        let dirs: Vec<String> = dirs
-            .map(|dir| dir.join("containers").display().to_string())
-            .collect();
-        Self::Undefined {
-            name: name.clone(),
-            base: match name.instance() {
-                Some(_) => format!("{}@", name.base()),
-                None => name.base().to_owned(),
-            },
-            searched: dirs.join(", "),
-        }
-    }
-}
-
 /// A request that makes no sense, whatever is on the machine.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -79,7 +82,7 @@ impl Misuse {
 pub enum Kind {
     /// A [`Misuse`].
     Misuse,
-    /// [`Refusal::Undefined`].
+    /// [`Undefined`].
     NoSuchContainer,
     /// What was found is no image that can be run.
     NotRunnable,
@@ -95,7 +98,7 @@ pub fn kind_of(err: &anyhow::Error) -> Kind {
         if let Some(Misuse(_)) = cause.downcast_ref() {
             return Kind::Misuse;
         }
-        if let Some(Refusal::Undefined { .. }) = cause.downcast_ref() {
+        if let Some(Undefined { .. }) = cause.downcast_ref() {
             return Kind::NoSuchContainer;
         }
         if let Some(NotRunnable { .. }) = cause.downcast_ref() {

@@ -4,13 +4,14 @@
 //! Everything the container depends on is in [`Inputs`], resolved: the same inputs give the same
 //! bytes. The image's configuration is not among them. What an image may influence has become
 //! arguments, environment, working directory, user and volumes before, and nothing else of it can
-//! reach the runtime (hostile-inputs C1): annotations come from the definition alone.
+//! reach the runtime (threats C1): annotations come from the definition alone.
 //!
 //! The output keeps to what crun 1.8, crun 1.21 and runc 1.1 all understand.
 
 mod capabilities;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod host;
 mod linux;
 pub mod mounts;
 pub mod process;
@@ -23,9 +24,9 @@ use anyhow::Context as _;
 use oci_spec::runtime::{Hook, Hooks, LinuxSeccomp, Root, Spec};
 
 use crate::definition::{self, Definition};
-use crate::engine::inside::host::HostFacts;
-use crate::engine::inside::user::ResolvedUser;
+use crate::engine::spec::host::HostFacts;
 use crate::engine::spec::mounts::Bind;
+use crate::engine::spec::process::ResolvedUser;
 
 /// The version of the specification, which every runtime since 2020 accepts.
 const OCI_VERSION: &str = "1.0.2";
@@ -48,11 +49,11 @@ pub struct Inputs<'a> {
     pub host: &'a HostFacts,
     /// The user, looked up in the container's own files.
     pub user: &'a ResolvedUser,
-    /// The command line ([`process::command_line`]), without the init.
+    /// The command line (`inside::command`), without the init.
     pub args: Vec<String>,
     /// The environment as `KEY=VALUE`, merged and checked.
     pub env: Vec<String>,
-    /// The working directory ([`process::working_dir`]).
+    /// The working directory (`inside::command`).
     pub cwd: PathBuf,
     /// The host name.
     pub hostname: String,

@@ -4,7 +4,7 @@
 //! Pure text from a checked definition. Every directive here is one that the template does not
 //! set, or sets to something else; a definition of nothing but an image renders to two lines. The
 //! only free text is the description, the log identifier and the administrator's `[unit]` and
-//! `[service]` tables; `ExecStart=` is the template's and never written (hostile-inputs U1 to U5).
+//! `[service]` tables; `ExecStart=` is the template's and never written (threats U1 to U5).
 
 use std::collections::BTreeSet;
 use std::path::Path;

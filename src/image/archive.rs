@@ -3,7 +3,7 @@
 //!
 //! All three give named members. A directory is read without following any link; a plain archive
 //! file is read in place; what cannot seek (a pipe, a compressed archive) is spooled. Names are
-//! only ever looked up, never turned into paths of the host (hostile-inputs R17).
+//! only ever looked up, never turned into paths of the host (threats R17).
 
 use std::collections::HashMap;
 use std::fs::File;

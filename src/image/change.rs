@@ -2,8 +2,8 @@
 //! Adding to the store: staging, flush, renames, and last the references.
 //!
 //! One type for everything that adds (load, pull, import, commit). Whatever ends the process, what
-//! it staged is swept by the next writer, and no image is visible that is not whole (hostile-inputs
-//! K1, K4, T23). The store's lock is held for moments only: a lease says that the change is alive
+//! it staged is swept by the next writer, and no image is visible that is not whole
+//! (threats K1, K4, T23). The store's lock is held for moments only: a lease says that the change is alive
 //! and what it relies on, so nothing has to be locked across the network or a decompression.
 
 use std::collections::{BTreeMap, BTreeSet};

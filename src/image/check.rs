@@ -2,7 +2,7 @@
 //! Reading the whole store and naming what is damaged.
 //!
 //! Every file is covered by a digest that is elsewhere: blobs by their names, trees by `facts`,
-//! that by `layer.json`, references by what they lead to (hostile-inputs S6, S7, K8).
+//! that by `layer.json`, references by what they lead to (threats S6, S7, K8).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,7 +12,8 @@ use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use super::damage::is_damage;
-use super::store::{Documents, Record, Store, file_name};
+use super::record::file_name;
+use super::store::{Documents, Record, Store};
 use super::{Digest, Reference};
 use crate::digest::Hashing;
 use crate::storage::layer;

@@ -2,13 +2,14 @@
 //! The image config: an allow-list of what an image may say about its process.
 //!
 //! What is not a field here does not exist for the engine: annotations, runtime options and
-//! whatever comes next (hostile-inputs C1). Values are checked by grammar here, once.
+//! whatever comes next (threats C1). Values are checked by grammar here, once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::manifest::LAYERS_MAX;
 use crate::digest::Digest;
 use crate::instruction::check_value;
 use crate::platform::Platform;
@@ -105,9 +106,6 @@ impl ConfigFile {
         }
     }
 }
-
-/// Most layers of an image (hostile-inputs T26), and so most diff IDs.
-pub const LAYERS_MAX: usize = 500;
 
 #[derive(Deserialize)]
 struct RawFile {

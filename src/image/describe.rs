@@ -8,13 +8,14 @@ use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
 use super::archive::Archive;
-use super::config::{self, ConfigFile, LAYERS_MAX};
+use super::config::{self, ConfigFile};
+use super::manifest::LAYERS_MAX;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
 use super::platform::{self, Found};
 use super::{Digest, Reference};
 use crate::platform::Platform;
 
-/// How many documents are read of one archive (hostile-inputs R7).
+/// How many documents are read of one archive (threats R7).
 const DOCUMENTS_MAX: usize = 100;
 
 /// An image as an archive describes it.

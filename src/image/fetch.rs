@@ -15,9 +15,9 @@ use anyhow::{Context as _, anyhow, ensure};
 
 use super::change::{AddedLayer, Change, Expected};
 use super::damage::sift;
+use super::event::{Event, Report};
 use super::flight::{self, Part};
 use super::manifest::{self, Descriptor};
-use super::pull::{Event, Report};
 use super::size::total;
 use super::{Digest, Reference};
 use crate::registry::Client;

@@ -2,8 +2,8 @@
 //! One download per blob, however many pull at once, across processes and threads.
 //!
 //! Who wants to bring a blob holds the lock (flock(2)) of `images/flights/HEX`; it ends with the
-//! process, so the next one brings the blob when the first was killed or failed (hostile-inputs
-//! R15). Nobody waits for a lock while others may wait for one that he holds: a puller takes what
+//! process, so the next one brings the blob when the first was killed or failed (threats R15).
+//! Nobody waits for a lock while others may wait for one that he holds: a puller takes what
 //! he gets, brings and publishes it, and waits only with nothing in hand. The flight of a config is
 //! held while those of layers are waited for, so configs have flights of their own: a digest that
 //! is one image's config and another's layer, or both of one, makes no ring.
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::pull::{Event, Report};
+use super::event::{Event, Report};
 use super::store::Store;
 use super::{Digest, lease};
 use crate::sys;

@@ -2,7 +2,7 @@
 //! Loading images from archives: docker-archive, oci-archive and OCI layouts in a directory.
 //!
 //! All images of an archive are one `change`: everything is staged and verified, then flushed once,
-//! and only then does the first of them get its name (hostile-inputs K4, T23).
+//! and only then does the first of them get its name (threats K4, T23).
 
 use std::cell::RefCell;
 use std::fs::File;

@@ -7,10 +7,12 @@
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::config::LAYERS_MAX;
 use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::storage::decode::Compression;
+
+/// Most layers of an image (threats T26), and so most diff IDs.
+pub const LAYERS_MAX: usize = 500;
 
 /// Largest manifest, index or config that is read: 4 MiB, as registries have it.
 pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
@@ -110,7 +112,7 @@ pub fn is_index(descriptor: &Descriptor) -> bool {
     INDEX_TYPES.contains(&descriptor.media_type.as_str())
 }
 
-/// Parses a manifest or an index that a registry calls `content_type` (hostile-inputs R6); that it
+/// Parses a manifest or an index that a registry calls `content_type` (threats R6); that it
 /// is not what the document calls itself is the client's to find.
 pub fn parse_as(bytes: &[u8], content_type: &str) -> anyhow::Result<Document> {
     let said = content_type.split(';').next().unwrap_or_default().trim();

@@ -3,7 +3,7 @@
 //!
 //! The rule, which docs/storage.md has for people: same system and architecture; of the variants
 //! that the machine can run the highest; of equals the first. Only the way to that manifest is
-//! read, so an index that nests without end costs nothing (hostile-inputs R7, R8).
+//! read, so an index that nests without end costs nothing (threats R7, R8).
 
 use anyhow::{anyhow, ensure};
 

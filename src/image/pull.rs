@@ -2,7 +2,7 @@
 //! Pulling: from a registry into the store.
 //!
 //! What a tag leads to is looked up once; everything after that is by digest, so a tag that moves
-//! meanwhile changes nothing (hostile-inputs R16). The image is one `change`: it gets its name when
+//! meanwhile changes nothing (threats R16). The image is one `change`: it gets its name when
 //! all of it is verified, unpacked and flushed. Bringing layers is `fetch`'s part.
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::change::Change;
 use super::config::{self, ConfigFile};
 use super::damage::sift;
+use super::event::{Event, Report};
 use super::fetch;
 use super::flight::{self, Flight, Part};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor};
@@ -29,54 +30,6 @@ pub struct Options {
     /// For which machine; none is this one.
     pub platform: Option<Platform>,
 }
-
-/// What a pull tells while it works, perhaps from several threads.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A short name was found on this registry.
-    Found(Reference),
-    /// Somebody else downloads the same; this pull waits for that.
-    Waiting {
-        /// Who: a process and its command.
-        holder: String,
-        /// The blob's digest.
-        digest: Digest,
-    },
-    /// Work goes on that downloads nothing, perhaps somebody else's.
-    Alive,
-    /// So many layers, of so many bytes in all, will be downloaded; the others are there.
-    Plan {
-        /// To be downloaded.
-        layers: usize,
-        /// In the store.
-        present: usize,
-        /// Compressed bytes to be downloaded.
-        bytes: u64,
-    },
-    /// A layer's download begins.
-    Layer {
-        /// The blob's digest.
-        digest: Digest,
-        /// Its compressed bytes.
-        bytes: u64,
-    },
-    /// So many more bytes of the layer were read.
-    Progress {
-        /// The blob's digest.
-        digest: Digest,
-        /// Bytes.
-        bytes: u64,
-    },
-    /// The layer is unpacked and verified.
-    Done(Digest),
-    /// Layers are being written to the disk.
-    Flushing,
-    /// Something that people should know and that stops nothing.
-    Warning(String),
-}
-
-/// Gets the events of a pull.
-pub type Report<'a> = &'a (dyn Fn(Event) + Sync);
 
 /// How an image got where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -2,13 +2,14 @@
 //! Removing images, damaged ones too, and telling what that freed.
 //!
 //! Nothing here needs room: references are unlinked and content is renamed away and unlinked, so
-//! all of it works on a full disk (hostile-inputs S1). A reference whose file cannot be read goes
-//! by its name (K8).
+//! all of it works on a full disk (threats S1). A reference whose file cannot be read goes
+//! by its name (threats K8).
 
 use std::time::SystemTime;
 
+use super::record::file_name;
 use super::size::{Sizes, Stored};
-use super::store::{Record, Store, file_name};
+use super::store::{Record, Store};
 use super::used::last_used;
 use super::writer::Writer;
 use super::{Digest, Reference};

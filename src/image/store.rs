@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{self, ConfigFile};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Document, Manifest};
-pub(super) use super::record::file_name;
-use super::users::{Stamp, Users};
+use super::record::file_name;
 use super::{Digest, Image, Reference};
+use super::{Stamp, Users};
 use crate::paths::Paths;
 use crate::storage::layer;
 use crate::sys;

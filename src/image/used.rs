@@ -9,7 +9,8 @@
 use std::fs::{File, FileTimes};
 use std::time::SystemTime;
 
-use super::store::{Record, Store, file_name};
+use super::record::file_name;
+use super::store::{Record, Store};
 use super::{Image, Reference};
 use crate::digest::Digest;
 

@@ -6,63 +6,11 @@
 //! until it has seen that the image is there still. So whoever removes or replaces comes before
 //! that, and the start fails, or after it, and sees the container.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context as _, ensure};
 
-use super::store::{Store, file_name};
-use super::{Digest, Image, Reference};
-use crate::paths::Paths;
-
-/// Manifests of images that are in use, each with the reasons as people read them.
-pub type InUse = BTreeMap<Digest, Vec<String>>;
-
-/// Tells what is in use at this moment.
-pub type Users = fn(&Paths) -> anyhow::Result<InUse>;
-
-/// Which directory a layer's tree is: another one of the same path has another stamp, also if it
-/// got the inode of one that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    inode: (u64, u64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(super) fn of(tree: &Path) -> anyhow::Result<Self> {
-        let found = std::fs::symlink_metadata(tree)
-            .with_context(|| format!("looking at '{}'", tree.display()))?;
-        Ok(Self {
-            inode: (found.dev(), found.ino()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
-    }
-}
-
-impl Image {
-    /// Sees that its layers are the very trees that were looked up.
-    ///
-    /// # Errors
-    ///
-    /// It was removed or repaired since: what was read of it in between may be incomplete.
-    pub fn require_unchanged(&self) -> anyhow::Result<()> {
-        // A tree that cannot be looked at is as good as gone.
-        let same = |(tree, stamp): (&PathBuf, &Stamp)| {
-            let found = Stamp::of(tree);
-            found.is_ok_and(|found| found == *stamp)
-        };
-        let mut trees = self.layers.iter().zip(&self.stamps);
-        ensure!(trees.all(same), self.changed());
-        Ok(())
-    }
-
-    fn changed(&self) -> String {
-        let name = self.reference.escape_debug();
-        format!("image '{name}' was removed or repaired meanwhile; try again")
-    }
-}
+use super::record::file_name;
+use super::store::Store;
+use super::{Digest, Image, InUse, Reference, Users};
 
 impl Store {
     /// Writes down with `note` that the image is in use, and sees that it is there still, the very

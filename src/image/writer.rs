@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 
 use super::damage::sift;
-use super::store::{Record, Store, VERSION, file_name};
+use super::record::file_name;
+use super::store::{Record, Store, VERSION};
 use super::{Digest, Reference};
 use crate::sys;
 use crate::sys::fs::Durability;

@@ -136,7 +136,7 @@ where
 /// Writes an event about a container: one entry with a `MESSAGE_ID` and the container's fields.
 ///
 /// A value may hold anything, newlines too: it is sent with its length, so that it cannot begin a
-/// field of its own (hostile-inputs L2). An event that cannot be written is traced and dropped:
+/// field of its own (threats L2). An event that cannot be written is traced and dropped:
 /// what it tells about has happened.
 pub fn event(event: event::Event, name: &ContainerName, message: &str, fields: &[(&str, String)]) {
     use event::Event as Kind;

@@ -24,24 +24,32 @@ pub const ENTRIES_MAX: usize = 100;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// systemd's id of the run; none when it was started in a person's shell.
+    #[serde(default)]
     pub invocation_id: Option<String>,
     /// When the process was started, RFC 3339, UTC; none when it never was.
+    #[serde(default)]
     pub started_at: Option<String>,
     /// When `cleanup` ran, RFC 3339, UTC.
     pub finished_at: String,
     /// Why the run ended.
     pub reason: Reason,
     /// Exit code of the process, if it exited.
+    #[serde(default)]
     pub code: Option<i32>,
     /// Signal that ended it, without `SIG`, if one did.
+    #[serde(default)]
     pub signal: Option<String>,
     /// Whether a core was dumped.
+    #[serde(default)]
     pub core_dumped: bool,
     /// systemd's `$SERVICE_RESULT`.
+    #[serde(default)]
     pub service_result: Option<String>,
     /// One line for people where there is more to say, such as the engine's error.
+    #[serde(default)]
     pub message: Option<String>,
     /// What was running.
+    #[serde(default)]
     pub image: Option<ImageRecord>,
     /// The start's phases.
     #[serde(default)]

@@ -6,6 +6,7 @@
 //! boot, written once by `start`, read by `cleanup` and the commands, never updated.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -15,10 +16,14 @@ use crate::name::{ContainerId, ContainerName};
 use crate::paths::Paths;
 use crate::sys;
 
-/// Version of the record; another one is treated as absent, as after an upgrade.
+/// Version of the record. It is raised only when a reader of the old one would be misled, which an
+/// addition never does; a record of another version counts as one that cannot be read.
 pub const VERSION: u32 = 1;
 
 /// What `start` knew when it handed the container over.
+///
+/// Without a default are only the fields that say which process, runtime and image it is about: with
+/// one of them missing there is nothing to go by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
     /// [`VERSION`].
@@ -28,14 +33,17 @@ pub struct RunRecord {
     /// Its stable id, the OCI runtime's container id.
     pub id: ContainerId,
     /// systemd's id of this run (`$INVOCATION_ID`); none in a person's shell.
+    #[serde(default)]
     pub invocation_id: Option<String>,
     /// The kernel's boot id.
+    #[serde(default)]
     pub boot_id: String,
     /// The container's init.
     pub pid: i32,
     /// Field 22 of /proc/PID/stat, in clock ticks since boot: tells a reused PID.
     pub pid_start_ticks: u64,
     /// When the process was started, RFC 3339 with microseconds, UTC.
+    #[serde(default)]
     pub started_at: String,
     /// The OCI runtime's program.
     pub runtime: PathBuf,
@@ -44,26 +52,103 @@ pub struct RunRecord {
     /// The payload's cgroup, relative to the cgroup2 mount.
     pub payload_cgroup: String,
     /// The command line as put into config.json.
+    #[serde(default)]
     pub args: Vec<String>,
     /// Environment variables of the first process, as `KEY=VALUE`.
+    #[serde(default)]
     pub env: Vec<String>,
     /// The stop signal, a name of signal(7).
+    #[serde(default = "sigterm")]
     pub stop_signal: String,
-    /// `SYSLOG_IDENTIFIER=` of its lines.
+    /// `SYSLOG_IDENTIFIER=` of its lines; empty for the container's name.
+    #[serde(default)]
     pub identifier: String,
     /// Journal priority of standard error's lines, 0 to 7.
+    #[serde(default = "info")]
     pub stderr_priority: u8,
     /// Whether a small init of ours is PID 1.
+    #[serde(default)]
     pub init: bool,
     /// The hooks that `cleanup` runs: those of the definition that was started, whatever it has
     /// become since.
-    pub poststop: Vec<Hook>,
+    #[serde(default)]
+    pub poststop: Vec<HookRecord>,
     /// `memory.events` oom_kill of the unit's cgroup before the start.
+    #[serde(default)]
     pub oom_kills_before: u64,
     /// Durations of the start's phases, in microseconds, in order.
+    #[serde(default)]
     pub timing: Vec<Phase>,
     /// The definition files the container was made from.
+    #[serde(default)]
     pub sources: Vec<PathBuf>,
+}
+
+fn sigterm() -> String {
+    "SIGTERM".to_owned()
+}
+
+/// The journal's level of a line that says nothing else.
+fn info() -> u8 {
+    6
+}
+
+impl RunRecord {
+    /// Whether the process that the record names still is that process.
+    pub fn is_running(&self) -> bool {
+        sys::process::start_ticks(self.pid).is_ok_and(|ticks| ticks == self.pid_start_ticks)
+    }
+
+    /// `SYSLOG_IDENTIFIER=` of the container's lines.
+    pub fn identifier(&self) -> &str {
+        match self.identifier.as_str() {
+            "" => self.name.as_str(),
+            identifier => identifier,
+        }
+    }
+}
+
+/// A hook of the definition that was started. A type of the record's own: the definition's may change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRecord {
+    /// Absolute host path.
+    pub path: PathBuf,
+    /// Arguments, the program's name included.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// `KEY=VALUE`.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Deadline.
+    pub timeout: Duration,
+}
+
+impl From<Hook> for HookRecord {
+    fn from(hook: Hook) -> Self {
+        let Hook {
+            path,
+            args,
+            env,
+            timeout,
+        } = hook;
+        Self {
+            path,
+            args,
+            env,
+            timeout,
+        }
+    }
+}
+
+impl From<&HookRecord> for Hook {
+    fn from(record: &HookRecord) -> Self {
+        Self {
+            path: record.path.clone(),
+            args: record.args.clone(),
+            env: record.env.clone(),
+            timeout: record.timeout,
+        }
+    }
 }
 
 /// What the root file system was made of.
@@ -106,9 +191,31 @@ pub fn write(paths: &Paths, record: &RunRecord) -> anyhow::Result<()> {
     .with_context(|| format!("writing the record of container '{}'", record.name))
 }
 
-/// Whether a container was handed over, be its record readable or not.
-pub fn is_recorded(paths: &Paths, name: &ContainerName) -> bool {
-    record_path(paths, name).symlink_metadata().is_ok()
+/// The record of a container as it was found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recorded {
+    /// None: no container was handed over, or it was cleaned up.
+    Absent,
+    /// One that is damaged, or of a version that cannot be read. It was written all the same: the
+    /// kernel and systemd are asked instead (threats K8).
+    Unreadable,
+    /// One that was read.
+    Known(Box<RunRecord>),
+}
+
+impl Recorded {
+    /// The record, if it could be read.
+    pub fn known(&self) -> Option<&RunRecord> {
+        match self {
+            Self::Known(record) => Some(record),
+            Self::Absent | Self::Unreadable => None,
+        }
+    }
+
+    /// Whether a container was handed over, be its record readable or not.
+    pub fn exists(&self) -> bool {
+        *self != Self::Absent
+    }
 }
 
 /// What a container that was handed over is made of, be its record of this version of wharf or of
@@ -140,10 +247,25 @@ pub fn load_image(paths: &Paths, name: &ContainerName) -> anyhow::Result<Option<
     })
 }
 
-/// Reads the record; none when there is none, or when another version of wharf wrote it, or when
-/// it is damaged: the kernel and systemd are asked instead (hostile-inputs K8).
+/// Reads the record.
+pub fn read(paths: &Paths, name: &ContainerName) -> Recorded {
+    let text = match sys::fs::read_to_string(&record_path(paths, name)) {
+        Ok(text) => text,
+        Err(err) if err.is_absent() => return Recorded::Absent,
+        Err(_) => return Recorded::Unreadable,
+    };
+    match serde_json::from_str::<RunRecord>(&text) {
+        Ok(record) if record.version == VERSION && record.name == *name => {
+            Recorded::Known(Box::new(record))
+        }
+        Ok(_) | Err(_) => Recorded::Unreadable,
+    }
+}
+
+/// The record; none when there is none that can be read.
 pub fn load(paths: &Paths, name: &ContainerName) -> Option<RunRecord> {
-    let text = sys::fs::read_to_string(&record_path(paths, name)).ok()?;
-    let record: RunRecord = serde_json::from_str(&text).ok()?;
-    (record.version == VERSION && record.name == *name).then_some(record)
+    match read(paths, name) {
+        Recorded::Known(record) => Some(*record),
+        Recorded::Absent | Recorded::Unreadable => None,
+    }
 }

@@ -4,7 +4,7 @@
 //! A connection that breaks is taken up where it broke, with a `Range`. A server that answers with
 //! the whole blob instead, or with a range that was not asked for, is asked for all of it, and what
 //! was given already is read again and compared; nothing is ever put together from parts that
-//! do not fit (hostile-inputs R12, R13). The digest is the reader's to compute: it decides.
+//! do not fit (threats R12, R13). The digest is the reader's to compute: it decides.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -17,7 +17,8 @@ use ureq::http::{Method, header};
 use super::error::{Error, Failure, Kind};
 use super::range::ContentRange;
 use super::retry::{Trouble, backoff, pause, shown_tries};
-use super::session::{Scope, Session};
+use super::session::Session;
+use super::token::Scope;
 use super::transport::BodyReader;
 use super::wire::{Answer, Message, trouble};
 use super::{Client, Inner};

@@ -7,7 +7,8 @@ use ureq::http::{Method, header};
 
 use super::error::{Error, Failure, quote};
 use super::limits::MANIFEST_BYTES_MAX;
-use super::session::{Scope, Session};
+use super::session::Session;
+use super::token::Scope;
 use super::wire::{Answer, Message};
 use super::{Client, Inner};
 use crate::digest::Digest;

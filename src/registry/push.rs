@@ -3,7 +3,7 @@
 //!
 //! An upload is one POST, which may be answered by a mount from another repository, and one PUT of
 //! the whole file; an upload that fails is begun anew. The address that the registry gives for it
-//! must be its own: neither credentials nor the blob go elsewhere (hostile-inputs R10).
+//! must be its own: neither credentials nor the blob go elsewhere (threats R10).
 
 use std::path::Path;
 
@@ -12,7 +12,8 @@ use ureq::http::{Method, header};
 use super::error::{Error, Failure, quote};
 use super::manifest::DIGEST_FIELD;
 use super::retry::{Trouble, persist};
-use super::session::{Scope, Session};
+use super::session::Session;
+use super::token::Scope;
 use super::transport::Purpose;
 use super::url::{Url, without_query};
 use super::wire::{Answer, Message, Payload};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Trying again: what may pass, how long to wait, and what a server may ask for (R14).
+//! Trying again: what may pass, how long to wait, and what a server may ask for (threats R14).
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ureq::http::{Method, header};
 
@@ -17,29 +17,12 @@ use super::credentials::{Credentials, Files};
 use super::error::{Failure, quote};
 use super::retry::{Trouble, persist};
 use super::token;
+use super::token::Scope;
 use super::url::{Origin, Url};
 use super::wire::{Answer, Manner, Message, Wire};
 
 /// The host that Docker's registry has.
 const DOCKER_HOST: &str = "registry-1.docker.io";
-
-/// What we want to do with repositories.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Scope(pub(super) String);
-
-impl Scope {
-    pub(super) fn pull(repository: &str) -> Self {
-        Self(format!("repository:{repository}:pull"))
-    }
-
-    pub(super) fn push(repository: &str) -> Self {
-        Self(format!("repository:{repository}:pull,push"))
-    }
-
-    pub(super) fn and(&self, other: &Self) -> Self {
-        Self(format!("{} {}", self.0, other.0))
-    }
-}
 
 /// What to show for one scope, and until when.
 #[derive(Clone)]
@@ -307,6 +290,3 @@ pub(super) struct Tools<'c> {
     pub(super) wire: &'c Wire,
     pub(super) files: &'c Files,
 }
-
-/// How much earlier than it ends a token is not used any more.
-pub(super) const TOKEN_MARGIN: Duration = Duration::from_secs(10);

@@ -19,10 +19,30 @@ use super::credentials::Credentials;
 use super::error::{Failure, quote};
 use super::limits::TOKEN_BYTES_MAX;
 use super::retry::Trouble;
-use super::session::{Scope, TOKEN_MARGIN};
 use super::transport::Chosen;
 use super::url::{Origin, Scheme, Url, encode, is_off_limits};
 use super::wire::{Manner, Message, Payload, Wire};
+
+/// How much earlier than it ends a token is not used any more.
+pub(super) const TOKEN_MARGIN: Duration = Duration::from_secs(10);
+
+/// What we want to do with repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Scope(pub(super) String);
+
+impl Scope {
+    pub(super) fn pull(repository: &str) -> Self {
+        Self(format!("repository:{repository}:pull"))
+    }
+
+    pub(super) fn push(repository: &str) -> Self {
+        Self(format!("repository:{repository}:pull,push"))
+    }
+
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self(format!("{} {}", self.0, other.0))
+    }
+}
 
 /// Registries whose token servers have another name, as they document it.
 const KNOWN_REALMS: [(&str, &str); 2] = [

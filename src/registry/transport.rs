@@ -3,7 +3,7 @@
 //! transport that fails when bytes come too slowly.
 //!
 //! The pace is measured below TLS, since one TLS record sent a byte at a time would keep a reader
-//! above it waiting for hours (hostile-inputs R12). What counts as progress is what readers of
+//! above it waiting for hours (threats R12). What counts as progress is what readers of
 //! bodies get: messages of TLS, extensions of chunks and trailers can come for ever. Only time spent
 //! waiting counts: a slow reader, such as a disk, is not the server's fault.
 

@@ -3,7 +3,7 @@
 //!
 //! A redirect is followed here and not by ureq, so that credentials go only where they belong:
 //! every hop is a request of its own, and what is secret is added to those whose origin is that of
-//! the registry (hostile-inputs R10, R11).
+//! the registry (threats R10, R11).
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -170,7 +170,7 @@ impl Answer {
     }
 }
 
-/// The value of a field, refused when it is there more than once or is not ASCII (R13).
+/// The value of a field, refused when it is there more than once or is not ASCII (threats R13).
 fn single<'h>(
     headers: &'h HeaderMap,
     name: &header::HeaderName,

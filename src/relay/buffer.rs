@@ -7,7 +7,14 @@ use rustix::io::Errno;
 
 use crate::sys::pipe::Moved;
 
-use super::flow::Kind;
+/// What the bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The read end of a FIFO.
+    Fifo,
+    /// The master of a pseudo-terminal, whose CR LF become LF.
+    Console,
+}
 
 /// What is read at once.
 const BUFFER_BYTES: usize = 4096;

@@ -21,7 +21,7 @@ use crate::sys;
 use crate::sys::handover;
 use crate::sys::pipe::{self, Moved};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Kind};
 use super::lines::Lines;
 use super::report::{self, Entry};
 
@@ -44,15 +44,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// How long the container may be held up by a journald that is away before its output is dropped.
 /// A restart takes less, and is served by socket activation anyway.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// What the bytes come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The read end of a FIFO.
-    Fifo,
-    /// The master of a pseudo-terminal, whose CR LF become LF.
-    Console,
-}
 
 /// How bytes get on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,8 @@ use crate::sys::handover::{self, Half};
 use crate::sys::lifeline::Lifeline;
 use crate::sys::socket::Address;
 
-use super::flow::{Flow, Kind};
+use super::buffer::Kind;
+use super::flow::Flow;
 use super::invocation::{self, Invocation};
 use super::proxy::Proxy;
 use super::report::{self, Entry};

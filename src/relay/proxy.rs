@@ -3,7 +3,7 @@
 //!
 //! systemd believes whatever comes out of the unit's cgroup. A root process in a container could
 //! name any process of the host as `MAINPID=`, to be killed at the next stop, fill the fd store, or
-//! put off every timeout for ever (hostile-inputs L7). So the container's datagrams end here, and
+//! put off every timeout for ever (threats L7). So the container's datagrams end here, and
 //! what is harmless is said again in our own words.
 
 use std::fmt::Write as _;

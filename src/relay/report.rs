@@ -147,7 +147,7 @@ impl Buffer {
     }
 
     /// Appends `name`, newline, the value's length as 64 bits, the value, newline: no value can
-    /// begin another field (hostile-inputs L2).
+    /// begin another field (threats L2).
     fn field(&mut self, name: &str, value: impl FnOnce(&mut Self) -> fmt::Result) -> fmt::Result {
         self.append(name.as_bytes())?;
         self.append(b"\n")?;

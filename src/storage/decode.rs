@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Decompression, in this process only: nothing of PATH ever sees a layer (hostile-inputs T24).
+//! Decompression, in this process only: nothing of PATH ever sees a layer (threats T24).
 //!
 //! What the bytes say wins: the format is told by its magic number, and a media type that says
 //! otherwise is an error of the caller. Memory is bounded by the formats' windows, those of all

@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::facts::Known;
 use super::member::{Member, MemberKind, printable};
+use super::names::{AUFS, OPAQUE, OPAQUE_XATTR, WHITEOUT, XattrRule, components, xattr_rule};
 use crate::digest::{Digest, Hashing};
 use crate::sys::dir::{self, Dir, Kind, Space, Time};
 use crate::sys::root::{Links, Root};
@@ -22,10 +23,6 @@ use crate::sys::root::{Links, Root};
 /// Most entries in one layer; larger layers do not occur, and an inode costs a file system more
 /// than it costs a layer.
 const ENTRIES_MAX: u64 = 1_000_000;
-
-/// Most components of a name, and most bytes: what open(2) takes, with room for our own prefix.
-const DEPTH_MAX: usize = 512;
-pub(super) const PATH_BYTES_MAX: usize = 4000;
 
 /// How much is written before free space is looked at again: less than what is left free even on
 /// a small file system.
@@ -39,13 +36,6 @@ const FREE_INODES_MIN: u64 = 10_000;
 
 /// Mode of directories that a layer does not list but puts something into; their owner is root.
 const IMPLIED_DIR_MODE: u32 = 0o755;
-
-pub(super) const WHITEOUT: &[u8] = b".wh.";
-pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
-pub(super) const AUFS: &[u8] = b".wh..wh.";
-
-/// The attribute by which overlayfs hides what lower layers have in a directory.
-pub(super) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// What happened while a layer was unpacked, for warnings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -259,7 +249,7 @@ impl Extractor {
         }
         self.buffer = buffer;
         let (digest, _, file) = file.finish();
-        // In this order: chown(2) clears setuid and file capabilities (hostile-inputs T12).
+        // In this order: chown(2) clears setuid and file capabilities (threats T12).
         dir::set_owner_and_mode(&file, (member.uid, member.gid), member.mode)?;
         self.set_xattrs(&file, member)?;
         dir::set_time(&file, member.time)?;
@@ -495,57 +485,8 @@ pub fn floor(space: &Space) -> u64 {
     FREE_BYTES_MIN.min(space.bytes_total / 20)
 }
 
-/// What becomes of an extended attribute of an archive.
-pub(super) enum XattrRule {
-    Drop,
-    Must,
-    May,
-}
-
-/// File capabilities must survive or the program does not work; `user.` is the application's own.
-/// Everything else belongs to the host's security modules or to overlayfs (hostile-inputs T9, T13).
-pub(super) fn xattr_rule(name: &[u8], kind: MemberKind) -> XattrRule {
-    const NAME_BYTES_MAX: usize = 255;
-    if name == b"security.capability" && kind == MemberKind::File {
-        return XattrRule::Must;
-    }
-    let user = name.starts_with(b"user.") && name.len() > b"user.".len();
-    let overlay = name.starts_with(b"user.overlay.");
-    if user && !overlay && name.len() <= NAME_BYTES_MAX && !name.contains(&0) {
-        XattrRule::May
-    } else {
-        XattrRule::Drop
-    }
-}
-
 fn set_opaque(dir: &Dir) -> anyhow::Result<()> {
     Ok(dir::set_xattr(dir, OsStr::new(OPAQUE_XATTR), b"y")?)
-}
-
-/// The components of a name, taken relative to the layer's root.
-pub(super) fn components(path: &[u8]) -> anyhow::Result<Vec<&[u8]>> {
-    ensure!(
-        path.len() <= PATH_BYTES_MAX,
-        "the name is longer than {PATH_BYTES_MAX} bytes"
-    );
-    ensure!(!path.is_empty(), "the name is empty");
-    let mut components = Vec::new();
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => continue,
-            b".." => bail!("the name leads out of the layer with '..'"),
-            _ => components.push(component),
-        }
-        ensure!(
-            component.len() <= 255,
-            "a component of the name is longer than 255 bytes"
-        );
-    }
-    ensure!(
-        components.len() <= DEPTH_MAX,
-        "the name has more than {DEPTH_MAX} components"
-    );
-    Ok(components)
 }
 
 fn joined(components: &[&[u8]]) -> std::path::PathBuf {

@@ -2,8 +2,8 @@
 //! What an unpacked tree must look like, one line for each entry.
 //!
 //! Written once when a layer is unpacked, in an order that depends on nothing but the names; so a
-//! later check writes the lines again and the first difference names the damage (hostile-inputs
-//! S6, S7). Times are left out, because file systems round them.
+//! later check writes the lines again and the first difference names the damage (threats S6, S7).
+//! Times are left out, because file systems round them.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -192,7 +192,7 @@ fn digest_xattrs<F: std::os::fd::AsFd>(fd: F) -> anyhow::Result<Digest> {
     let mut attributes = Vec::new();
     for name in dir::xattr_names(&fd)? {
         let bytes = name.as_bytes();
-        let ours = bytes == super::extract::OPAQUE_XATTR.as_bytes();
+        let ours = bytes == super::names::OPAQUE_XATTR.as_bytes();
         if !ours && bytes != b"security.capability" && !bytes.starts_with(b"user.") {
             continue;
         }

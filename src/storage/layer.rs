@@ -107,7 +107,7 @@ pub fn record(staging: &Path, diff_id: &Digest, tree: &Tree) -> anyhow::Result<L
 }
 
 fn is_opaque(root: &Dir) -> anyhow::Result<bool> {
-    Ok(dir::xattr(root, super::extract::OPAQUE_XATTR.as_ref())?.is_some())
+    Ok(dir::xattr(root, super::names::OPAQUE_XATTR.as_ref())?.is_some())
 }
 
 fn write_facts(fs: &Path, path: &Path, known: &Known) -> anyhow::Result<(Digest, Totals)> {

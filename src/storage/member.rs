@@ -4,7 +4,7 @@
 //! The `tar` crate decodes the 512-byte headers. The framing around them is here, because the
 //! crate's iterator reads extension headers of any size into memory, takes an archive without an
 //! end mark for a whole one, and ignores malformed extended records; readers that differ in such
-//! cases see different members (hostile-inputs T15). What is ambiguous is refused, never guessed.
+//! cases see different members (threats T15). What is ambiguous is refused, never guessed.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -73,7 +73,7 @@ pub struct Member {
 }
 
 /// A name as text for people: control and format characters and invalid UTF-8 are escaped
-/// (hostile-inputs T27).
+/// (threats T27).
 pub fn printable(name: &[u8]) -> String {
     const SHOWN_CHARS_MAX: usize = 200;
     let mut text = String::new();
@@ -498,7 +498,7 @@ fn header_time(field: &[u8]) -> anyhow::Result<Time> {
     })
 }
 
-/// Linux has 12 bits of major and 20 of minor numbers; more would be cut off (hostile-inputs T11).
+/// Linux has 12 bits of major and 20 of minor numbers; more would be cut off (threats T11).
 fn device(header: &tar::Header) -> anyhow::Result<(u32, u32)> {
     let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
         (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
-use super::extract::OPAQUE_XATTR;
+use super::names::OPAQUE_XATTR;
 use super::{facts, layer};
 use crate::digest::{Digest, Hashing};
 use crate::sys::dir::{self, Dir};

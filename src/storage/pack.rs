@@ -4,8 +4,8 @@
 //! The same tree gives the same bytes. What a ustar header cannot say goes to an extended header
 //! before it: long names, large numbers, fractions of seconds, extended attributes. The tree may
 //! be changing: a member has as many bytes as its header says, cut or filled with zeros
-//! (hostile-inputs F5). As a layer, what overlayfs keeps in an upper directory becomes what the OCI
-//! image specification calls whiteouts (F7).
+//! (threats F5). As a layer, what overlayfs keeps in an upper directory becomes what the OCI
+//! image specification calls whiteouts (threats F7).
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
@@ -13,9 +13,9 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::extract::{AUFS, OPAQUE, OPAQUE_XATTR, WHITEOUT};
 use super::linked::{Linked, Seen};
 use super::member::{PAX_BYTES_MAX, printable};
+use super::names::{AUFS, OPAQUE, OPAQUE_XATTR, WHITEOUT};
 use super::walk::{Descend, Found, Node, Warnings, walk};
 use crate::sys::dir::{self, Dir, Entry, Kind, Time};
 use crate::sys::kernel_fs::KernelFileSystems;

@@ -2,7 +2,7 @@
 //! Extended headers of POSIX tar (pax(1), "pax Extended Header").
 //!
 //! Strict where readers are known to differ, because an archive that two readers see differently
-//! hides members from one of them (hostile-inputs T15): one malformed record, a key given twice or
+//! hides members from one of them (threats T15): one malformed record, a key given twice or
 //! a sparse map refuses the whole archive.
 
 use std::collections::BTreeMap;
@@ -143,7 +143,7 @@ fn owner(value: &[u8]) -> anyhow::Result<u32> {
     check_owner(decimal(value)?)
 }
 
-/// An owner as chown(2) takes it: 4294967295 would mean "leave unchanged" (hostile-inputs T16).
+/// An owner as chown(2) takes it: 4294967295 would mean "leave unchanged" (threats T16).
 pub fn check_owner(id: u64) -> anyhow::Result<u32> {
     match u32::try_from(id) {
         Ok(id) if id != u32::MAX => Ok(id),

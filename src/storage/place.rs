@@ -3,7 +3,7 @@
 //! out of it.
 //!
 //! Everything is below one held directory, found name by name without following a link; whoever
-//! swaps a directory for a link meanwhile gets an error and not our files (hostile-inputs F1, F4).
+//! swaps a directory for a link meanwhile gets an error and not our files (threats F1, F4).
 //! A file is written under a temporary name and renamed, so that programs see the old one or the new
 //! one. Unlike `extract`, names have no meaning here: `.wh.x` is a file.
 
@@ -15,8 +15,8 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::extract::{XattrRule, components, xattr_rule};
 use super::member::{Member, MemberKind, printable};
+use super::names::{XattrRule, components, xattr_rule};
 use super::pack::xattrs_of;
 use super::walk::Warnings;
 use crate::sys;

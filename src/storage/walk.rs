@@ -11,8 +11,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use anyhow::Context as _;
 
-use super::extract::PATH_BYTES_MAX;
 use super::member::printable;
+use super::names::PATH_BYTES_MAX;
 use crate::sys::dir::{Dir, Entry, Kind, Names};
 use crate::sys::held::Held;
 

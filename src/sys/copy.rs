@@ -2,7 +2,7 @@
 //! Copying content from file to file, holes included.
 //!
 //! A file of a container may say that it is a tebibyte long and hold nothing; only what is stored
-//! is read and written (hostile-inputs F3).
+//! is read and written (threats F3).
 
 use std::fs::File;
 use std::io;

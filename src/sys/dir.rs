@@ -16,7 +16,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::held::Held;
 use super::{Error, Result};
 
 mod names;
@@ -165,11 +164,6 @@ impl Dir {
             .map_err(|err| failed("open", name, err))
     }
 
-    /// Takes hold of whatever `name` is, without opening it; none when it is absent.
-    pub fn hold(&self, name: &OsStr) -> Result<Option<Held>> {
-        Held::open(self.fd.as_fd(), component(name)?)
-    }
-
     /// What `name` is; none when it is absent.
     pub fn entry(&self, name: &OsStr) -> Result<Option<Entry>> {
         match rustix::fs::statat(&self.fd, component(name)?, AtFlags::SYMLINK_NOFOLLOW) {
@@ -307,8 +301,7 @@ impl Dir {
     /// Removes a tree however deep or wide it is, and whatever its modes are; absent is success.
     ///
     /// Directories are moved up to the top before they are emptied, so that neither the stack nor
-    /// the number of open files grows with the depth, and names are not kept (hostile-inputs T14,
-    /// T21).
+    /// the number of open files grows with the depth, and names are not kept (threats T14, T21).
     pub fn remove_tree(&self, name: &OsStr) -> Result<()> {
         match self.entry(name)? {
             None => return Ok(()),

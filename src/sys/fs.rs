@@ -25,7 +25,7 @@ fn call(name: &str, path: &Path) -> String {
 }
 
 /// Reads a regular file of at most `limit` bytes. A FIFO or device is an error, never a wait
-/// (hostile-inputs C4, C11).
+/// (threats C4, C11).
 pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = OpenOptions::new()
         .read(true)
@@ -195,7 +195,7 @@ pub fn remove_empty_dirs(path: &Path, top: &Path) -> Result<()> {
 
 /// The names in a directory, sorted; an absent directory has none.
 pub fn list_dir(path: &Path) -> Result<Vec<OsString>> {
-    // Not std's, which panics when close(2) fails on a broken disk (hostile-inputs S2).
+    // Not std's, which panics when close(2) fails on a broken disk (threats S2).
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = match rustix::fs::open(path, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(Vec::new()),

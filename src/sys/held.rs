@@ -3,7 +3,7 @@
 //!
 //! A container swaps files for links, devices or FIFOs while we look. What is held stays the same
 //! inode: it is looked at first, and opened, changed or read only as what it was seen to be. A name
-//! is looked up once and no symbolic link is followed (hostile-inputs F1, F3).
+//! is looked up once and no symbolic link is followed (threats F1, F3).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::dir::{Dir, Entry, Kind, Time, failed};
+use super::dir::{Dir, Entry, Kind, Time, component, failed};
 use super::{Error, Result};
 
 /// A held entry (`O_PATH`).
@@ -21,6 +21,13 @@ use super::{Error, Result};
 pub struct Held {
     fd: OwnedFd,
     entry: Entry,
+}
+
+impl Dir {
+    /// Takes hold of whatever `name` is, without opening it; none when it is absent.
+    pub fn hold(&self, name: &OsStr) -> Result<Option<Held>> {
+        Held::open(self.as_fd(), component(name)?)
+    }
 }
 
 impl Held {

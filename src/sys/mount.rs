@@ -133,7 +133,7 @@ fn overlay_with(layers: &[PathBuf], upper: &Upper<'_>, target: &Path) -> Result<
         }
         None => MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID,
     };
-    // What an image says about redirects must not reach out of its layers (hostile-inputs T9).
+    // What an image says about redirects must not reach out of its layers (threats T9).
     options.push_str(",redirect_dir=nofollow,metacopy=off,index=off");
     let call = format!(
         "mount(\"overlay\", {:?}, {} layers)",

@@ -3,7 +3,7 @@
 //!
 //! Every lookup is one openat2(2): symbolic links, absolute ones and `..` included, are resolved
 //! inside the directory, and the magic links of /proc never. No path string leaves this module to
-//! be looked up again, so a link that is swapped meanwhile leads nowhere (hostile-inputs T3, X5).
+//! be looked up again, so a link that is swapped meanwhile leads nowhere (threats T3, X5).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -67,7 +67,7 @@ impl Root {
     }
 
     /// Opens a regular file for reading. A FIFO, a device or a directory is an error, never a
-    /// wait and never an open(2) with side effects (hostile-inputs C4).
+    /// wait and never an open(2) with side effects (threats C4).
     pub fn open_file(&self, path: &Path) -> Result<File> {
         self.require_regular(path, &self.stat(path)?)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;

@@ -3,7 +3,7 @@
 //!
 //! Always through the message bus. systemctl(1) as root uses PID 1's own socket instead; zbus
 //! cannot, because it refuses messages whose sender is no unique name, and PID 1 signs those with
-//! `org.freedesktop.systemd1`. Every call has a deadline (hostile-inputs P7).
+//! `org.freedesktop.systemd1`. Every call has a deadline (threats P7).
 
 use std::collections::HashMap;
 use std::future::poll_fn;

@@ -25,6 +25,9 @@ pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 /// Longest text that is sent as `STATUS=`, in bytes; systemd reads datagrams of at most 4096.
 const STATUS_MAX_BYTES: usize = 2048;
 
+/// Longest that the manager may take to read what it was sent.
+pub const BARRIER_DEADLINE: Duration = Duration::from_secs(30);
+
 /// One thing to tell the manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State<'a> {
@@ -51,7 +54,7 @@ impl State<'_> {
 }
 
 /// `text` with control characters escaped, cut to [`STATUS_MAX_BYTES`]: a newline would begin the
-/// next assignment, and could be `MAINPID=` (hostile-inputs L7).
+/// next assignment, and could be `MAINPID=` (threats L7).
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(STATUS_MAX_BYTES));
     for character in text.chars() {

@@ -5,18 +5,6 @@
 //! pages of files it reads; what cannot be given back beyond the limit ends in an OOM kill. Made in the
 //! hierarchy of the memory controller, whichever version of cgroups has it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,24 +2,18 @@
 //! Containers in a lab: definitions, an image to run, what systemd and wharf say about them, and
 //! what must not be left of them. `#[path = "support/container.rs"] mod container;`.
 
-#![allow(dead_code, reason = "every test binary uses a part of this module")]
-#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
-
-#[path = "invariants.rs"]
-mod invariants;
-
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, Suite, source, text};
+use crate::support::lab::{Lab, Suite, source, text};
 use wharf::sys::command::Command;
 
 #[allow(
     unused_imports,
     reason = "every test binary uses a part of this module"
 )]
-pub(crate) use invariants::leftovers;
+pub(crate) use crate::support::invariants::leftovers;
 
 /// The image of [`prepare`]: a static busybox with all its applets.
 pub(crate) const IMAGE: &str = "localhost/busybox:latest";
@@ -122,7 +116,7 @@ pub(crate) fn load_nginx(lab: &Lab) {
          printf '%s\\n' root:x:0: www-data:x:33: >etc/group
          ln -s /dev/stdout var/log/nginx/access.log; ln -s /dev/stderr var/log/nginx/error.log",
     );
-    Command::new(source().join("tests/lab/mkimage"))
+    Command::new(source().join("tests/rig/mkimage"))
         .args(["build", "--name", NGINX, "--format", "docker-archive"])
         .args(["--cmd", r#"["/usr/sbin/nginx", "-c", "/etc/nginx.conf"]"#])
         .arg("--layer")

@@ -1,17 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is done with arbitrary bytes: the bodies of the fuzz targets, and valid samples to begin with.
 //!
-//! `fuzz/` runs them under libFuzzer, `tests/fuzz_short.rs` for some seconds with each run of the
+//! `fuzz/` runs them under libFuzzer, `tests/it/hostile/fuzz.rs` for some seconds with each run of the
 //! tests. Besides not panicking, each says what must hold of what is accepted.
-
-#![allow(dead_code, reason = "each fuzz target uses one of the bodies")]
-#![allow(clippy::unwrap_used, reason = "a panic is how a fuzz target reports")]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
 
 use std::io::Read as _;
 
@@ -76,7 +67,7 @@ pub fn decoded(bytes: &[u8]) {
 pub fn manifest(bytes: &[u8]) {
     match manifest::parse(bytes) {
         Ok(manifest::Document::Manifest(parsed)) => {
-            assert!(parsed.layers.len() <= config::LAYERS_MAX);
+            assert!(parsed.layers.len() <= manifest::LAYERS_MAX);
             let again = manifest::parse(&serde_json::to_vec(&parsed).unwrap()).unwrap();
             let manifest::Document::Manifest(again) = again else {
                 panic!("{again:?}");

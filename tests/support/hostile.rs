@@ -1,21 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The table of hostile layers: hostile-inputs 2.T, each row by generators, variants, permutations.
+//! The table of hostile layers (threats T1 to T27), each row by generators, variants, permutations.
 //!
 //! A case says what must become of it, whatever brings it into the store: refused with words that
 //! name the entry, or unpacked to facts about the tree. Who drives the table wraps each case into
 //! an image ([`Case::files`]) and compares the canary.
-
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -24,14 +12,11 @@ use std::path::{Path, PathBuf};
 
 use wharf::sys::dir::{Dir, xattr};
 
-use crate::layout::{self, Files, GZIP, Layer, ZSTD};
-use crate::tar::{Header, Tar, gzip, zstd};
+use crate::support::layout::{self, Files, GZIP, Layer, ZSTD};
+use crate::support::tar::{Header, Tar, gzip, zstd};
 
-#[path = "hostile/formats.rs"]
 mod formats;
-#[path = "hostile/framing.rs"]
 mod framing;
-#[path = "hostile/trees.rs"]
 mod trees;
 
 /// What must become of a layer.
@@ -144,7 +129,7 @@ impl Case {
                 if !err.contains(text.as_str()) {
                     return wrong(format!("'{text}' is not in: {err}"));
                 }
-                // Nothing of an archive reaches a terminal as it is (T27).
+                // Nothing of an archive reaches a terminal as it is (threats T27).
                 let raw = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}');
                 match err.chars().any(raw) {
                     true => wrong(format!("raw characters in {err:?}")),

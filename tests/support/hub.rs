@@ -2,26 +2,14 @@
 //! A registry on loopback that keeps what is pushed to it and gives it back: the part of the
 //! distribution specification that push and pull need, strict about digests.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use wharf::image::Digest;
 
-use crate::layout::put;
-use crate::registry::{Bound, Reply, Seen, Server};
+use crate::support::layout::put;
+use crate::support::registry::{Bound, Reply, Seen, Server};
 
 /// Content by repository and name: a digest, or a tag of a manifest.
 type Kept = BTreeMap<(String, String), (String, Vec<u8>)>;

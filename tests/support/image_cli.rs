@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image …` through the real binary, on a store below a root of its own.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(unreachable_pub, missing_docs, reason = "only tests see it")]
-
 use std::path::Path;
 
 use serde_json::Value;

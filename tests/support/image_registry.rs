@@ -2,22 +2,10 @@
 //! A registry on loopback with one image, `x`, that can be replaced. It behaves; what it serves need
 //! not.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::layout::Files;
-use crate::registry::{Bound, Reply, Seen, Server};
+use crate::support::layout::Files;
+use crate::support::registry::{Bound, Reply, Seen, Server};
 
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 

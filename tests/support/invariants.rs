@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The invariant checker: what must not be left on a machine where no container runs, whatever
-//! ended it (hostile-inputs, rig INV). Included by `container.rs`.
+//! ended it (threats, rig INV). Included by `container.rs`.
 
-use crate::lab::Lab;
+use crate::support::lab::Lab;
 
 /// What wharf has left on a machine where no container runs, one thing a line; nothing at best.
 ///
 /// crun's own cache of seccomp programs stays: it belongs to no container.
+///
+/// Of mounts it is the mount point that counts: the lab's own have the path of the checkout in them,
+/// which may hold any word.
 ///
 /// It looks at what the kernel and systemd have, not at wharf's notes: processes, PID 1's mounts,
 /// control groups, network namespaces, locks, stored descriptors, jobs, transient units, sockets,
@@ -21,7 +24,7 @@ pub(crate) fn leftovers(lab: &Lab) -> String {
         find /var/lib/wharf -path '/var/lib/wharf/layers/*/fs' -prune -o \( -name '.#*' -o -name '.trash-*' -o -name '.new-*' \
             -o -name '.staging-*' \) -print 2>/dev/null || true
         find /sys/fs/cgroup/ctr.slice -mindepth 1 -type d 2>/dev/null || true
-        grep -E 'wharf|overlay /run' /proc/1/mountinfo || true
+        awk '$5 ~ /wharf/ || / - overlay [/]run/' /proc/1/mountinfo
         ps -eo pid,stat,comm | grep -E 'wharf|crun|runc|strace' || true
         systemctl list-jobs --no-legend
         systemctl show --property Id,NFileDescriptorStore,MainPID,ControlPID 'ctr@*.service' |

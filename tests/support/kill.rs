@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Killing `wharf start` and `wharf cleanup` at a chosen system call (hostile-inputs, rig KILL).
+//! Killing `wharf start` and `wharf cleanup` at a chosen system call (threats, rig KILL).
 //!
 //! The unit's commands go through a wrapper in the lab, by one drop-in for all containers. Where a
 //! plan is laid for a container, its next command runs below `strace -D`, which makes the tracer
 //! a grandchild: wharf is the unit's main process as always, and only wharf is traced, not what it
 //! runs. The command after that runs as always. Production code has no failpoint.
 
-#![allow(dead_code, reason = "every test binary uses a part of this module")]
-
 use std::collections::BTreeMap;
 
-use crate::container::use_runtime;
-use crate::lab::Lab;
+use crate::support::container::use_runtime;
+use crate::support::lab::Lab;
 
 /// Which of the unit's commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,13 +5,6 @@
 //! built installed in it, made by `tests/lab/lab` and gone when dropped. Name the test binary
 //! `lab_….rs`, so that nextest runs only two labs at once (.config/nextest.toml).
 
-#![allow(dead_code, reason = "every test binary uses a part of this module")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "code of tests: a panic is how it reports, standard error is what nextest shows"
-)]
-
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -168,7 +161,7 @@ impl Lab {
 
     /// Makes an image of busybox at `path` in the lab, named by mkimage's options (`--help`).
     pub(crate) fn busybox_image(&self, path: &str, options: &[&str]) {
-        Command::new(source().join("tests/lab/mkimage"))
+        Command::new(source().join("tests/rig/mkimage"))
             .arg("busybox")
             .arg("--rootfs")
             .arg(&self.root)

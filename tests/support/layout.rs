@@ -1,18 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Images around layers: OCI layouts and docker-archives, and the canary beside the store.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
@@ -24,7 +12,7 @@ use wharf::image::{Digest, check};
 use wharf::paths::Paths;
 use wharf::sys::fs::{Durability, write_atomic};
 
-use crate::tar::{Header, Tar, gzip, zstd};
+use crate::support::tar::{Header, Tar, gzip, zstd};
 
 pub const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";

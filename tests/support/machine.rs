@@ -5,12 +5,6 @@
 //! cut. One run boots in about ten seconds on an idle machine, so a test does much in one run. Name
 //! the test binary `machine_….rs`, so that nextest runs one machine at a time.
 
-#![allow(dead_code, reason = "every test binary uses a part of this module")]
-#![expect(
-    clippy::unwrap_used,
-    reason = "code of tests: a panic is how it reports"
-)]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -78,7 +72,7 @@ impl Drop for Disk {
 }
 
 /// Boots a machine with the built wharf installed, runs `script` in it as root, and powers it off.
-/// `options` are those of `tests/lab/machine run`.
+/// `options` are those of `tests/rig/machine run`.
 pub(crate) fn run(script: &str, options: &[&str]) -> Run {
     let file = tempfile::NamedTempFile::new().unwrap();
     #[expect(clippy::disallowed_methods, reason = "a test's own file")]
@@ -108,7 +102,7 @@ pub(crate) fn busybox_image(path: &Path, options: &[&str]) {
 
 /// Runs mkimage.
 pub(crate) fn make_image(path: &Path, args: &[&str]) {
-    Command::new(source().join("tests/lab/mkimage"))
+    Command::new(source().join("tests/rig/mkimage"))
         .args(args)
         .arg("--output")
         .arg(path)
@@ -122,7 +116,7 @@ fn source() -> &'static Path {
 
 fn machine() -> Command {
     let build = Path::new(env!("CARGO_BIN_EXE_wharf")).parent().unwrap();
-    let mut command = Command::new(source().join("tests/lab/machine"));
+    let mut command = Command::new(source().join("tests/rig/machine"));
     command.env("WHARF_BUILD", build).deadline(RUN_DEADLINE);
     command
 }

@@ -1,31 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A registry that serves layouts, a store that pulls from it, and the two together.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use wharf::definition::PullPolicy;
 use wharf::image::Digest;
-use wharf::image::pull::{self, Event, Options, Pulled};
+use wharf::image::event::Event;
+use wharf::image::pull::{self, Options, Pulled};
 use wharf::registry::{Client, Limits};
 use wharf::settings::{Registry as RegistrySettings, Settings};
 use wharf::sys::command::Command;
 
-use crate::layout::{Files, Rig, put};
-use crate::registry::{Bound, Reply, Seen, Server};
+use crate::support::layout::{Files, Rig, put};
+use crate::support::registry::{Bound, Reply, Seen, Server};
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";

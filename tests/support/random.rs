@@ -4,8 +4,6 @@
 //! What is meant is said here from the words of wharf-container(5), not by the generator's code, so
 //! that the two can disagree. The same seed gives the same definitions.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
-
 use std::fmt::Write as _;
 
 /// Pieces that mean something to systemd, to a shell or to a terminal.

@@ -5,18 +5,6 @@
 //! Every case is run with stored credentials, and after it no server but the registry and its own
 //! token server may have seen a byte of them.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +16,7 @@ use wharf::reference::Reference;
 use wharf::registry::{Client, Error, Kind, Limits};
 use wharf::settings::{Registry as RegistrySettings, Settings};
 
-use crate::registry::{Bound, Reply, Seen, Server};
+use crate::support::registry::{Bound, Reply, Seen, Server};
 
 pub const REPOSITORY: &str = "team/app";
 pub const USER: &str = "alice";
@@ -269,7 +257,7 @@ pub type Script = fn(&World, &Seen) -> Option<Reply>;
 
 /// One misbehaviour.
 pub struct Case {
-    /// The row of hostile-inputs, and what happens.
+    /// The id of the row in docs/threats.md, and what happens.
     pub name: &'static str,
     pub act: Act,
     pub script: Script,

@@ -1,22 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Killing a command of the store, or failing it, at one system call after the other (hostile-inputs,
-//! rigs KILL and FS).
+//! Killing a command of the store, or failing it, at one system call after the other
+//! (threats, rigs KILL and FS).
 //!
 //! A good run is traced first; its calls are the points. strace counts the calls of each thread and
 //! each name apart, so a point is a name and a number, and the thread that comes to it first is hit.
 //! Production code has no failpoint.
-
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -3,18 +3,6 @@
 //!
 //! Nothing here uses the code under test or the `tar` crate; a header is 512 bytes and a checksum.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
 use std::io::Write as _;
 
 /// Fields of a header; the rest is written as GNU tar and Go write it.

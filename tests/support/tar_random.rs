@@ -4,19 +4,7 @@
 //! The same seed gives the same archives. Mutations keep checksums right where they can, so that
 //! what a reader disagrees about is reached.
 
-#![allow(dead_code, reason = "each test binary uses its part of the rig")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a rig that cannot be made fails its test"
-)]
-#![allow(
-    unreachable_pub,
-    missing_docs,
-    missing_debug_implementations,
-    reason = "only tests see it"
-)]
-
-use crate::tar::{self, Header, Tar};
+use crate::support::tar::{self, Header, Tar};
 
 /// SplitMix64: small, and the same everywhere.
 pub struct Rng(pub u64);

@@ -5,7 +5,7 @@
 //! directory of the highest priority counts, drop-ins included, and a link to /dev/null masks.
 //! liboverdrop has the same rules, but passes over what it cannot use (a FIFO, a directory that
 //! cannot be read) without a word; here that is a problem of the container, because leaving a
-//! drop-in out can make a container less confined than written (hostile-inputs C11, U7). It also
+//! drop-in out can make a container less confined than written (threats C11, U7). It also
 //! lists directories once for each name, where one pass over all of them is enough.
 
 use std::collections::BTreeMap;

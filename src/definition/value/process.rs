@@ -2,7 +2,7 @@
 //! What a process is: signals, users, capabilities, resource limits.
 //!
 //! Strict grammars: what is out of range is an error and never wraps round to root
-//! (hostile-inputs C3).
+//! (threats C3).
 
 use std::str::FromStr;
 
@@ -339,7 +339,7 @@ mod tests {
         }
     }
 
-    /// hostile-inputs C3
+    /// Threats C3.
     #[test]
     fn users_are_never_root_by_accident() {
         for good in [

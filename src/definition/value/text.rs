@@ -2,7 +2,7 @@
 //! Texts with a grammar: paths, host names, image references, sysctls, command lines.
 //!
 //! A value that can reach a unit or another line-based file holds no control character; it is
-//! refused, never stripped (hostile-inputs C5, U1).
+//! refused, never stripped (threats C5, U1).
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ pub(crate) const ARGUMENT_MAX_BYTES: usize = 128 << 10;
 const LINE_MAX_BYTES: usize = 4096;
 
 /// A text of one line: no control characters, and no noncharacters of Unicode, for which systemd
-/// drops the whole line as not being UTF-8 (hostile-inputs U7).
+/// drops the whole line as not being UTF-8 (threats U7).
 pub fn check_line(text: &str) -> Result<(), String> {
     let is_noncharacter = |c: char| {
         let code = u32::from(c);
@@ -59,7 +59,7 @@ pub fn parse_line(text: &str) -> Result<String, String> {
         return Err(format!("it is longer than {LINE_MAX_BYTES} bytes"));
     }
     if text.ends_with('\\') {
-        // systemd joins such a line with the next one (hostile-inputs U2).
+        // systemd joins such a line with the next one (threats U2).
         return Err("it must not end in a backslash".to_owned());
     }
     Ok(text.to_owned())
@@ -238,7 +238,7 @@ const IPC_SYSCTLS: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// Checks the name of a sysctl: one that is the container's own (hostile-inputs C7).
+/// Checks the name of a sysctl: one that is the container's own (threats C7).
 pub fn check_sysctl_name(name: &str) -> Result<(), String> {
     let network = name.strip_prefix("net.").is_some_and(is_sysctl_part);
     let queues = name.strip_prefix("fs.mqueue.").is_some_and(is_sysctl_part);
@@ -363,7 +363,7 @@ mod tests {
         assert!(parse_working_dir("/proc/self/fd/7").is_err());
     }
 
-    /// hostile-inputs C6, C7
+    /// Threats C6, C7.
     #[test]
     fn names_and_sysctls() {
         for good in ["web", "a.b-c", "web_1"] {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::engine::control::lifecycle::{self, Container, Done, Freshness};
+use crate::engine::container::Container;
+use crate::engine::control::lifecycle::{self, Done, Freshness, Managed};
 use crate::engine::view::status;
 use crate::name::ContainerName;
 use crate::paths::Paths;
@@ -51,11 +52,10 @@ impl<'a> Control<'a> {
     }
 
     /// One of its containers.
-    pub fn container<'b>(&'b self, name: &'b ContainerName) -> Container<'b> {
-        Container {
-            paths: self.paths,
+    pub fn managed<'b>(&'b self, name: &'b ContainerName) -> Managed<'b> {
+        Managed {
+            container: Container::new(self.paths, name),
             manager: &self.manager,
-            name,
         }
     }
 
@@ -75,13 +75,13 @@ impl<'a> Control<'a> {
         let mut jobs = self.manager.jobs()?;
         let mut queued = Vec::new();
         for name in order.names {
-            match queue(&self.container(name), &jobs, order.task) {
+            match queue(&self.managed(name), &jobs, order.task) {
                 Ok(job) => queued.extend(job.map(|job| (name, job))),
                 Err(err) => told(name, Err(err)),
             }
         }
         for (name, job) in &queued {
-            let done = self.container(name).finish(&mut jobs, job, order.limit);
+            let done = self.managed(name).finish(&mut jobs, job, order.limit);
             told(name, done);
         }
         Ok(())
@@ -89,12 +89,12 @@ impl<'a> Control<'a> {
 }
 
 /// None when there is nothing to do.
-fn queue(container: &Container<'_>, jobs: &Jobs<'_>, task: Task) -> anyhow::Result<Option<Job>> {
+fn queue(managed: &Managed<'_>, jobs: &Jobs<'_>, task: Task) -> anyhow::Result<Option<Job>> {
     match task {
-        Task::Start => container.queue_start(jobs),
-        Task::Stop => container.queue_stop(jobs),
-        Task::Restart => container.queue_restart(jobs).map(Some),
-        Task::Reload => container.queue_reload(jobs).map(Some),
+        Task::Start => managed.queue_start(jobs),
+        Task::Stop => managed.queue_stop(jobs),
+        Task::Restart => managed.queue_restart(jobs).map(Some),
+        Task::Reload => managed.queue_reload(jobs).map(Some),
     }
 }
 

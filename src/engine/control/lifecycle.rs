@@ -6,9 +6,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::engine::container::Container;
 use crate::engine::refusal::Refusal;
 use crate::engine::view::definitions;
-use crate::engine::view::status::{self, Observed, State};
+use crate::engine::view::facts;
+use crate::engine::view::status::{Observed, State};
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::sys::cgroup::Cgroup;
@@ -37,15 +39,13 @@ pub enum Freshness {
     Reloaded,
 }
 
-/// One container and the manager that runs it.
+/// A container in the hands of the manager that runs it.
 #[derive(Debug, Clone, Copy)]
-pub struct Container<'a> {
-    /// Where everything is.
-    pub paths: &'a Paths,
+pub struct Managed<'a> {
+    /// The container.
+    pub container: Container<'a>,
     /// systemd.
     pub manager: &'a Manager,
-    /// Which one.
-    pub name: &'a ContainerName,
 }
 
 /// Makes systemd reload its units if a definition of `names` is newer than what it has read.
@@ -56,7 +56,7 @@ pub fn refresh(
 ) -> anyhow::Result<Freshness> {
     let loaded_at = manager.loaded_at_micros()?;
     for name in names {
-        let newer = definitions::changed_at_micros(paths, name)? > loaded_at;
+        let newer = definitions::changed_at_micros(Container::new(paths, name))? > loaded_at;
         if newer || manager.properties(&name.unit())?.is_set("NeedDaemonReload") {
             systemd::manager::reload(paths.scope())?;
             return Ok(Freshness::Reloaded);
@@ -65,14 +65,14 @@ pub fn refresh(
     Ok(Freshness::Fresh)
 }
 
-impl Container<'_> {
+impl Managed<'_> {
     /// What the container is doing.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Undefined`] when nobody knows it.
+    /// [`Undefined`](crate::engine::refusal::Undefined) when nobody knows it.
     pub fn observe(&self) -> anyhow::Result<Observed> {
-        status::look(self.paths, self.name, self.manager)
+        facts::look(self.container, self.manager)
     }
 
     /// Queues a start; none when it runs already.
@@ -137,7 +137,7 @@ impl Container<'_> {
             Some(result) => result,
             None => {
                 // A restart may be past its stop by now, and the new run is not to be killed.
-                let unit = self.manager.properties(&self.name.unit())?;
+                let unit = self.manager.properties(&self.container.name().unit())?;
                 // Nor is the clean-up, which comes after the container has ended.
                 if matches!(unit.text("SubState"), "stop" | "stop-sigterm") {
                     self.kill_all()?;
@@ -153,7 +153,9 @@ impl Container<'_> {
     /// Sends a signal to the container's main process.
     pub fn kill(&self, signal: i32) -> anyhow::Result<()> {
         self.require_running("kill")?;
-        Ok(self.manager.kill(&self.name.unit(), Whom::Main, signal)?)
+        Ok(self
+            .manager
+            .kill(&self.container.name().unit(), Whom::Main, signal)?)
     }
 
     /// Freezes every process of the container.
@@ -161,7 +163,7 @@ impl Container<'_> {
         let seen = self.observe()?;
         match seen.state {
             State::Paused => Err(self.refuse("is paused already").into()),
-            State::Running => Ok(self.manager.freeze(&self.name.unit())?),
+            State::Running => Ok(self.manager.freeze(&self.container.name().unit())?),
             state @ (State::Unknown
             | State::Configured
             | State::Created
@@ -175,7 +177,7 @@ impl Container<'_> {
         let seen = self.observe()?;
         match seen.state {
             State::Paused => {
-                self.manager.thaw(&self.name.unit())?;
+                self.manager.thaw(&self.container.name().unit())?;
                 // Frozen by a 'wharf commit' that was killed.
                 if let Some(record) = &seen.record {
                     Cgroup::at(&record.payload_cgroup)?.thaw()?;
@@ -192,12 +194,12 @@ impl Container<'_> {
     }
 
     fn queue(&self, jobs: &Jobs<'_>, kind: JobKind) -> anyhow::Result<Job> {
-        match jobs.queue(kind, &self.name.unit()) {
+        match jobs.queue(kind, &self.container.name().unit()) {
             Ok(job) => Ok(job),
             Err(SystemdError::Masked { .. }) => Err(self
                 .refuse(format!(
                     "has a masked unit; 'systemctl unmask {}' allows it to start",
-                    self.name.unit()
+                    self.container.name().unit()
                 ))
                 .into()),
             Err(SystemdError::NotApplicable { .. }) if kind == JobKind::Reload => Err(self
@@ -208,7 +210,10 @@ impl Container<'_> {
     }
 
     fn kill_all(&self) -> Result<(), SystemdError> {
-        match self.manager.kill(&self.name.unit(), Whom::All, SIGKILL) {
+        match self
+            .manager
+            .kill(&self.container.name().unit(), Whom::All, SIGKILL)
+        {
             // It ended in this very moment.
             Err(SystemdError::NoSuchUnit { .. }) => Ok(()),
             Err(SystemdError::Refused { name, .. })
@@ -227,7 +232,7 @@ impl Container<'_> {
             State::Paused => Err(self
                 .refuse(format!(
                     "is paused; 'wharf unpause {}' before you {verb} it",
-                    self.name
+                    self.container.name()
                 ))
                 .into()),
             state @ (State::Unknown
@@ -243,7 +248,7 @@ impl Container<'_> {
         let fact = match result {
             JobResult::Done | JobResult::Skipped => return Ok(()),
             JobResult::Failed => {
-                let unit = self.manager.properties(&self.name.unit())?;
+                let unit = self.manager.properties(&self.container.name().unit())?;
                 return Err(self.failed(failure(&unit), unit.invocation_id()).into());
             }
             JobResult::Canceled => "was not acted on: another job replaced this one".to_owned(),
@@ -251,7 +256,7 @@ impl Container<'_> {
             JobResult::Dependency => format!(
                 "did not start: something it depends on failed; 'systemctl list-dependencies {}' \
                  shows what",
-                self.name.unit()
+                self.container.name().unit()
             ),
             JobResult::Other(word) => format!("was not acted on: the job ended with '{word}'"),
         };
@@ -260,7 +265,7 @@ impl Container<'_> {
 
     fn failed(&self, fact: String, invocation_id: Option<String>) -> Refusal {
         Refusal::Failed {
-            name: self.name.clone(),
+            name: self.container.name().clone(),
             fact,
             invocation_id,
         }
@@ -268,19 +273,22 @@ impl Container<'_> {
 
     fn refuse(&self, fact: impl Into<String>) -> Refusal {
         Refusal::State {
-            name: self.name.clone(),
+            name: self.container.name().clone(),
             fact: fact.into(),
         }
     }
 
     fn paused(&self) -> Refusal {
-        self.refuse(format!("is paused; 'wharf unpause {}' first", self.name))
+        self.refuse(format!(
+            "is paused; 'wharf unpause {}' first",
+            self.container.name()
+        ))
     }
 
     fn not_running(&self, state: State) -> Refusal {
         self.refuse(format!(
             "is not running but {state}; 'wharf start {}' starts it",
-            self.name
+            self.container.name()
         ))
     }
 }

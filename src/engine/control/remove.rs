@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::engine::control::lifecycle::Container;
+use crate::engine::control::lifecycle::Managed;
 use crate::engine::files::mount;
 use crate::engine::view::definitions::{self, Found};
 use crate::sys;
@@ -19,28 +19,28 @@ use crate::systemd::unit::ActiveState;
 /// # Errors
 ///
 /// The container runs, or is about to be started again.
-pub fn remove(container: &Container<'_>) -> anyhow::Result<Option<PathBuf>> {
-    let name = container.name;
-    let seen = container.observe()?;
+pub fn remove(managed: &Managed<'_>) -> anyhow::Result<Option<PathBuf>> {
+    let container = managed.container;
+    let name = container.name();
+    let seen = managed.observe()?;
     if seen.state.is_live() || seen.unit.active() == ActiveState::Activating {
         bail!(
             "container '{name}' is {}; 'wharf stop {name}' first",
             seen.state
         );
     }
-    let lock = container.paths.container_lock(name);
-    let Some(_lock) = sys::fs::try_lock(&lock)? else {
+    let Some(_lock) = container.try_lock()? else {
         bail!("container '{name}' is being started or cleaned up; try again when that is over");
     };
-    mount::unmount(container.paths, name)?;
-    let kept = container.paths.container_state(name);
+    mount::unmount(container)?;
+    let kept = container.paths().container_state(name);
     sys::fs::remove_tree(&kept)
         .with_context(|| format!("removing what is kept of container '{name}'"))?;
     // Else its last failure would outlive it.
     if seen.unit.active() == ActiveState::Failed {
-        container.manager.reset_failed(&name.unit())?;
+        managed.manager.reset_failed(&name.unit())?;
     }
-    Ok(match definitions::find(container.paths, name) {
+    Ok(match definitions::find(container) {
         Found::File(path) | Found::Masked(path) => Some(path),
         Found::Absent => None,
     })

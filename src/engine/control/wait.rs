@@ -7,11 +7,10 @@
 use anyhow::{Context as _, bail};
 
 use crate::definition::value::Signal;
-use crate::engine::control::lifecycle::Container;
+use crate::engine::container::Container;
+use crate::engine::control::lifecycle::Managed;
 use crate::engine::run::start::EXIT_ENGINE;
 use crate::engine::view::status::State;
-use crate::name::ContainerName;
-use crate::paths::Paths;
 use crate::records::history::{self, Entry};
 use crate::systemd::Error as SystemdError;
 use crate::systemd::manager::Manager;
@@ -20,11 +19,12 @@ use crate::systemd::unit::{ActiveState, UnitProperties};
 /// Waits until the current run of a container has ended, and returns the exit code of its process:
 /// 128 and the signal's number when a signal ended it. A container that does not run has ended
 /// already.
-pub fn wait(paths: &Paths, name: &ContainerName) -> anyhow::Result<u8> {
+pub fn wait(container: Container<'_>) -> anyhow::Result<u8> {
     let mut waited = None;
     loop {
-        match wait_once(paths, name, &mut waited) {
+        match wait_once(container, &mut waited) {
             Err(err) if is_closed(&err) => {
+                let name = container.name();
                 tracing::debug!("waiting for container '{name}': {err:#}, connecting again");
             }
             other => return other,
@@ -37,21 +37,17 @@ fn is_closed(err: &anyhow::Error) -> bool {
 }
 
 /// Waits on one connection. `waited` is the run that is waited for, once that is known.
-fn wait_once(
-    paths: &Paths,
-    name: &ContainerName,
-    waited: &mut Option<String>,
-) -> anyhow::Result<u8> {
+fn wait_once(container: Container<'_>, waited: &mut Option<String>) -> anyhow::Result<u8> {
+    let (paths, name) = (container.paths(), container.name());
     let manager = Manager::connect(paths.scope())?;
-    let container = Container {
-        paths,
+    let managed = Managed {
+        container,
         manager: &manager,
-        name,
     };
     // Before the first look, so that no change falls between the two.
     let watch = manager.watch(&name.unit())?;
     if waited.is_none() {
-        let seen = container.observe()?;
+        let seen = managed.observe()?;
         if seen.state == State::Configured && has_ended(&seen.unit, None) {
             bail!("container '{name}' has never run, there is no exit code to wait for");
         }

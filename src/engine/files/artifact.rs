@@ -9,13 +9,14 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::engine::refusal::Refusal;
+use crate::engine::container::Container;
+use crate::engine::refusal::Undefined;
 use crate::engine::view::definitions;
-use crate::name::{ArtifactName, ContainerName};
-use crate::paths::Paths;
+use crate::name::ArtifactName;
 use crate::sys;
 use crate::sys::dir::{Dir, Kind, Time};
 
@@ -48,10 +49,8 @@ pub enum Existing {
 /// The artifacts of a container.
 #[derive(Debug, Clone, Copy)]
 pub struct Artifacts<'a> {
-    /// Where everything is.
-    pub paths: &'a Paths,
     /// The container.
-    pub container: &'a ContainerName,
+    pub container: Container<'a>,
 }
 
 impl Artifacts<'_> {
@@ -67,7 +66,7 @@ impl Artifacts<'_> {
         existing: Existing,
     ) -> anyhow::Result<()> {
         self.require()?;
-        let container = self.container;
+        let container = self.container.name();
         self.put(name, content, existing)
             .with_context(|| format!("adding artifact '{name}' to container '{container}'"))
     }
@@ -122,24 +121,33 @@ impl Artifacts<'_> {
 
     /// Fails unless the container is defined or something of it is kept.
     fn require(&self) -> anyhow::Result<()> {
-        let known = definitions::find(self.paths, self.container) != definitions::Found::Absent
-            || self.paths.container_state(self.container).is_dir();
+        let known = definitions::find(self.container) != definitions::Found::Absent
+            || self
+                .container
+                .paths()
+                .container_state(self.container.name())
+                .is_dir();
         if !known {
-            return Err(Refusal::undefined(self.paths, self.container).into());
+            return Err(Undefined::new(self.container).into());
         }
         Ok(())
     }
 
     fn no_such(&self, name: &ArtifactName) -> String {
-        let container = self.container;
+        let container = self.container.name();
         format!(
             "container '{container}' has no artifact '{name}'; 'wharf artifact ls {container}' lists \
              what it has"
         )
     }
 
+    fn dir_path(&self) -> PathBuf {
+        let container = self.container;
+        container.paths().artifacts(container.name())
+    }
+
     fn dir(&self) -> sys::Result<Option<Dir>> {
-        match Dir::open(&self.paths.artifacts(self.container)) {
+        match Dir::open(&self.dir_path()) {
             Err(err) if err.is_absent() => Ok(None),
             other => other.map(Some),
         }
@@ -151,7 +159,7 @@ impl Artifacts<'_> {
         content: &mut dyn Read,
         existing: Existing,
     ) -> anyhow::Result<()> {
-        let path = self.paths.artifacts(self.container);
+        let path = self.dir_path();
         if self.dir()?.is_none() {
             sys::fs::ensure_dir(&path, 0o700)?;
             // The directory's own name must survive a power cut too, and those above it.
@@ -216,6 +224,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
+    use crate::name::ContainerName;
+    use crate::paths::Paths;
 
     struct Case {
         dir: tempfile::TempDir,
@@ -241,8 +251,7 @@ mod tests {
 
         fn artifacts(&self) -> Artifacts<'_> {
             Artifacts {
-                paths: &self.paths,
-                container: &self.container,
+                container: Container::new(&self.paths, &self.container),
             }
         }
 
@@ -354,7 +363,7 @@ mod tests {
         let mut case = Case::new();
         case.container = "none".parse().unwrap();
         let said = case.add("a", b"", Existing::Keep).unwrap_err();
-        assert!(said.is::<Refusal>(), "{said:#}");
+        assert!(said.is::<Undefined>(), "{said:#}");
         assert!(case.artifacts().list().is_err());
         assert!(!case.paths.container_state(&case.container).exists());
     }

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::difference::Difference;
 use crate::engine::files::tree::{Base, Tree};
 use crate::engine::spec::NOTIFY_DIR;
-use crate::name::ContainerName;
 use crate::storage::changes;
 use crate::storage::walk::Warnings;
 use crate::sys::dir::{Dir, Kind};
@@ -25,8 +24,8 @@ pub struct Changed {
 }
 
 /// Compares the container with its image.
-pub fn changes(engine: &Engine, name: &ContainerName) -> anyhow::Result<Changed> {
-    let tree = Tree::find(engine, name)?;
+pub fn changes(container: Container<'_>) -> anyhow::Result<Changed> {
+    let tree = Tree::find(container)?;
     let compared = || -> anyhow::Result<Changed> {
         let (upper, layers) = parts_of(&tree)?;
         let found = changes::changes(upper, layers, &is_own_mount_point)?;
@@ -39,6 +38,7 @@ pub fn changes(engine: &Engine, name: &ContainerName) -> anyhow::Result<Changed>
             warnings: found.warnings,
         })
     };
+    let name = container.name();
     compared().with_context(|| format!("comparing container '{name}' with its image"))
 }
 

@@ -5,9 +5,8 @@ use std::io::Write;
 
 use anyhow::Context as _;
 
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::files::tree::Tree;
-use crate::name::ContainerName;
 use crate::storage::pack::{Form, Packed, pack};
 use crate::sys::dir::Dir;
 
@@ -17,17 +16,13 @@ use crate::sys::dir::Dir;
 /// # Errors
 ///
 /// Also that the container ended meanwhile and took its files with it.
-pub fn export(
-    engine: &Engine,
-    name: &ContainerName,
-    out: &mut dyn Write,
-) -> anyhow::Result<Packed> {
-    let tree = Tree::find(engine, name)?;
+pub fn export(container: Container<'_>, out: &mut dyn Write) -> anyhow::Result<Packed> {
+    let tree = Tree::find(container)?;
     let mut packed = || -> anyhow::Result<Packed> {
         let mount = tree.file_system()?;
         let packed = pack(Dir::reopen(&mount)?, Form::Tree, out)?;
         tree.check_whole()?;
         Ok(packed)
     };
-    packed().with_context(|| format!("exporting container '{name}'"))
+    packed().with_context(|| format!("exporting container '{}'", container.name()))
 }

@@ -3,13 +3,13 @@
 //!
 //! Read-only, because links in them lead anywhere on the host for whoever looks from there; writing
 //! is `cp`'s part. What is mounted is the record of it. A view keeps nothing from happening: it goes
-//! when its container starts, ends or is removed, whoever is in it (hostile-inputs K9).
+//! when its container starts, ends or is removed, whoever is in it (threats K9).
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::files::tree::Tree;
 use crate::name::ContainerName;
 use crate::paths::Paths;
@@ -21,16 +21,16 @@ fn dir(paths: &Paths) -> PathBuf {
 }
 
 /// Where the container is mounted, if it is.
-pub fn target(paths: &Paths, name: &ContainerName) -> PathBuf {
-    dir(paths).join(name.as_str())
+pub fn target(container: Container<'_>) -> PathBuf {
+    dir(container.paths()).join(container.name().as_str())
 }
 
 /// Mounts the container's file system, without its volumes, and returns where; the same place when
 /// it is mounted already.
-pub fn mount(engine: &Engine, name: &ContainerName) -> anyhow::Result<PathBuf> {
-    let target = target(&engine.paths, name);
+pub fn mount(container: Container<'_>) -> anyhow::Result<PathBuf> {
+    let target = target(container);
     let mount = || -> anyhow::Result<()> {
-        let tree = Tree::find(engine, name)?;
+        let tree = Tree::find(container)?;
         if is_mount_point(&target)? {
             return Ok(());
         }
@@ -39,24 +39,26 @@ pub fn mount(engine: &Engine, name: &ContainerName) -> anyhow::Result<PathBuf> {
         view.attach_for_reading(&target)?;
         if tree.has_ended() {
             // Its clean-up may have been before us.
-            unmount(&engine.paths, name)?;
+            unmount(container)?;
             bail!("it has ended");
         }
         Ok(())
     };
+    let name = container.name();
     mount().with_context(|| format!("mounting container '{name}'"))?;
     Ok(target)
 }
 
 /// Unmounts the container; says whether it was mounted.
-pub fn unmount(paths: &Paths, name: &ContainerName) -> anyhow::Result<bool> {
-    let target = target(paths, name);
+pub fn unmount(container: Container<'_>) -> anyhow::Result<bool> {
+    let target = target(container);
     let unmount = || -> anyhow::Result<bool> {
         let was_mounted = is_mount_point(&target)?;
         sys::mount::detach(&target)?;
-        sys::fs::remove_empty_dirs(&target, paths.runtime())?;
+        sys::fs::remove_empty_dirs(&target, container.paths().runtime())?;
         Ok(was_mounted)
     };
+    let name = container.name();
     unmount().with_context(|| format!("unmounting container '{name}'"))
 }
 
@@ -67,7 +69,7 @@ pub fn mounted(paths: &Paths) -> anyhow::Result<Vec<ContainerName>> {
         let Some(name) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        if is_mount_point(&target(paths, &name))? {
+        if is_mount_point(&target(Container::new(paths, &name)))? {
             mounted.push(name);
         }
     }

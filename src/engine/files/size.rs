@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 
 use crate::definition::{Root as RootSource, load};
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::files::tree::{Base, Tree};
-use crate::engine::run::cleanup;
 use crate::image::store::Store;
-use crate::name::ContainerName;
+use crate::paths::Paths;
 use crate::storage::layer;
 use crate::storage::walk::{Descend, Node, Warnings, walk};
 use crate::sys::dir::{Dir, Kind};
@@ -25,42 +24,43 @@ pub struct Size {
 }
 
 /// Adds them up. The writable layer is read whole, but for the content of its files.
-pub fn size(engine: &Engine, name: &ContainerName) -> anyhow::Result<Size> {
+pub fn size(container: Container<'_>) -> anyhow::Result<Size> {
     let add_up = || -> anyhow::Result<Size> {
-        if let Some(reference) = image_alone(engine, name)? {
+        if let Some(reference) = image_alone(container)? {
             return Ok(Size {
-                image: Some(image_bytes(engine, &reference)?),
+                image: Some(image_bytes(container.paths(), &reference)?),
                 writable: Some(0),
             });
         }
-        Ok(match Tree::find(engine, name)?.base {
+        Ok(match Tree::find(container)?.base {
             Base::Directory(_) => Size {
                 image: None,
                 writable: None,
             },
             Base::Image { image, writable } => Size {
-                image: Some(image_bytes(engine, &image.digest)?),
+                image: Some(image_bytes(container.paths(), &image.digest)?),
                 writable: Some(tree_bytes(Dir::open(&writable.diff)?)?),
             },
         })
     };
+    let name = container.name();
     add_up().with_context(|| format!("adding up the files of container '{name}'"))
 }
 
 /// The image of a container that does not run and of which nothing else is there.
-fn image_alone(engine: &Engine, name: &ContainerName) -> anyhow::Result<Option<String>> {
-    if cleanup::is_running(engine, name) {
+fn image_alone(container: Container<'_>) -> anyhow::Result<Option<String>> {
+    if container.is_running() {
         return Ok(None);
     }
-    let definition = load::load(&engine.paths, name)?;
+    let definition = load::load(container.paths(), container.name())?;
     Ok(match definition.root {
         RootSource::Image(reference) if !definition.storage.persist => Some(reference),
         RootSource::Image(_) | RootSource::Rootfs(_) => None,
     })
 }
 
-fn image_bytes(engine: &Engine, image: &str) -> anyhow::Result<u64> {
-    let store = Store::open(&engine.paths)?;
+fn image_bytes(paths: &Paths, image: &str) -> anyhow::Result<u64> {
+    let store = Store::open(paths)?;
     let (_, digest) = store.find(image)?;
     let documents = store.documents(&digest)?;
     let mut bytes = 0;

@@ -9,10 +9,11 @@ use std::path::Path;
 use anyhow::Context as _;
 use rustix::fs::Mode;
 
-use crate::engine::Engine;
+use crate::engine::container::Container;
 use crate::engine::files::copy::{self, Links, Side};
 use crate::engine::files::tree::Tree;
 use crate::name::ContainerName;
+use crate::paths::Paths;
 use crate::storage::place::Keep;
 use crate::storage::walk::Warnings;
 use crate::sys::root::{self, Root};
@@ -37,9 +38,11 @@ pub enum Owners {
 
 /// Copies from one end to the other.
 pub fn copy(
-    engine: &Engine,
-    (from, to): (&End, &End),
-    (links, owners): (Links, Owners),
+    paths: &Paths,
+    from: &End,
+    to: &End,
+    links: Links,
+    owners: Owners,
 ) -> anyhow::Result<Warnings> {
     let keep = match (owners, to) {
         (Owners::Archive, _) => Keep::All,
@@ -49,9 +52,9 @@ pub fn copy(
             gid: rustix::process::getegid().as_raw(),
         },
     };
-    let ends = Ends::open(engine, &[from, to])?;
+    let ends = Ends::open(paths, &[from, to])?;
     let warnings = ends.with(from, |from| {
-        ends.with(to, |to| copy::copy(from, to, (links, keep)))
+        ends.with(to, |to| copy::copy(from, to, links, keep))
     })?;
     ends.check_whole()?;
     Ok(warnings)
@@ -59,20 +62,20 @@ pub fn copy(
 
 /// Writes what is at one end to `out` as a tar archive.
 pub fn send(
-    engine: &Engine,
+    paths: &Paths,
     from: &End,
     links: Links,
     out: &mut dyn Write,
 ) -> anyhow::Result<Warnings> {
-    let ends = Ends::open(engine, &[from])?;
+    let ends = Ends::open(paths, &[from])?;
     let warnings = ends.with(from, |from| copy::pack(from, links, out))?;
     ends.check_whole()?;
     Ok(warnings)
 }
 
 /// Unpacks a tar archive into a directory at one end.
-pub fn receive(engine: &Engine, archive: impl Read, to: &End) -> anyhow::Result<Warnings> {
-    let ends = Ends::open(engine, &[to])?;
+pub fn receive(paths: &Paths, archive: impl Read, to: &End) -> anyhow::Result<Warnings> {
+    let ends = Ends::open(paths, &[to])?;
     let warnings = ends.with(to, |to| copy::unpack(archive, to))?;
     ends.check_whole()?;
     Ok(warnings)
@@ -85,7 +88,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn open(engine: &Engine, ends: &[&End]) -> anyhow::Result<Self> {
+    fn open(paths: &Paths, ends: &[&End]) -> anyhow::Result<Self> {
         // What is made is closed to others until it has its own mode.
         rustix::process::umask(Mode::from_raw_mode(0o022));
         let mut containers = BTreeMap::new();
@@ -100,7 +103,7 @@ impl Ends {
         names.sort_unstable();
         names.dedup();
         for name in names {
-            let tree = Tree::find(engine, name)?;
+            let tree = Tree::find(Container::new(paths, name))?;
             let root = Root::from_fd(tree.root()?, Path::new("/"), root::Links::InRoot);
             containers.insert(name.clone(), (tree, root));
         }

@@ -3,7 +3,7 @@
 //!
 //! A running container is seen through its mount namespace, one that rests through its image and
 //! the writable layer that `persist` keeps, under its lock. Nothing of the container runs, nothing
-//! of it decides what is taken for its root (hostile-inputs F1, F2), and nothing here keeps it from
+//! of it decides what is taken for its root (threats F1, F2), and nothing here keeps it from
 //! ending: what it leaves then is noticed by [`Tree::check_whole`].
 
 use std::os::fd::OwnedFd;
@@ -12,14 +12,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 
 use crate::definition::{Definition, Root as RootSource, load};
-use crate::engine::Engine;
-use crate::engine::refusal::Refusal;
-use crate::engine::run::cleanup;
+use crate::engine::container::Container;
+use crate::engine::refusal::Undefined;
 use crate::engine::view::definitions::{self, Found};
 use crate::image::Image;
 use crate::image::store::Store;
 use crate::name::ContainerName;
-use crate::records::run::{self, ImageRecord, RunRecord};
+use crate::records::run::{ImageRecord, Recorded, RunRecord};
 use crate::storage::overlay::{self, Writable};
 use crate::sys;
 use crate::sys::dir::Dir;
@@ -65,32 +64,32 @@ impl Tree {
     /// # Errors
     ///
     /// It does not exist, or it does not run and nothing of it is kept.
-    pub fn find(engine: &Engine, name: &ContainerName) -> anyhow::Result<Self> {
+    pub fn find(container: Container<'_>) -> anyhow::Result<Self> {
         sys::process::raise_open_files()?;
-        if let Some(running) = Self::of_running(engine, name)? {
+        if let Some(running) = Self::of_running(container)? {
             return Ok(running);
         }
-        if definitions::find(&engine.paths, name) == Found::Absent {
-            return Err(Refusal::undefined(&engine.paths, name).into());
+        if definitions::find(container) == Found::Absent {
+            return Err(Undefined::new(container).into());
         }
-        let definition = load::load(&engine.paths, name)?;
-        let lock = cleanup::lock(engine, name)?;
+        let definition = load::load(container.paths(), container.name())?;
+        let lock = container.lock()?;
         // It may have been about to start.
-        if let Some(running) = Self::of_running(engine, name)? {
+        if let Some(running) = Self::of_running(container)? {
             return Ok(running);
         }
-        let base = Self::base_at_rest(engine, &definition)?;
-        Ok(Self::new(engine, name, base).with_lock(lock))
+        let base = Self::base_at_rest(container, &definition)?;
+        Ok(Self::new(container, base).with_lock(lock))
     }
 
-    fn new(engine: &Engine, name: &ContainerName, base: Base) -> Self {
+    fn new(container: Container<'_>, base: Base) -> Self {
         let upper_inode = inode_of(&base);
         Self {
             base,
             record: None,
-            name: name.clone(),
+            name: container.name().clone(),
             process: None,
-            scratch: engine.paths.runtime().to_owned(),
+            scratch: container.paths().runtime().to_owned(),
             upper_inode,
             _lock: None,
         }
@@ -103,8 +102,9 @@ impl Tree {
         }
     }
 
-    fn of_running(engine: &Engine, name: &ContainerName) -> anyhow::Result<Option<Self>> {
-        let Some(record) = run::load(&engine.paths, name) else {
+    fn of_running(container: Container<'_>) -> anyhow::Result<Option<Self>> {
+        let (paths, name) = (container.paths(), container.name());
+        let Recorded::Known(record) = container.record() else {
             return Ok(None);
         };
         // The descriptor first: the process is then the one whose start time is looked at.
@@ -119,19 +119,19 @@ impl Tree {
         let base = match &record.image {
             ImageRecord::Rootfs(path) => Base::Directory(path.clone()),
             ImageRecord::Image { digest, .. } => Base::Image {
-                image: Box::new(Store::open(&engine.paths)?.resolve(digest)?),
-                writable: overlay::of_running(&engine.paths, name)
+                image: Box::new(Store::open(paths)?.resolve(digest)?),
+                writable: overlay::of_running(paths, name)
                     .with_context(|| format!("container '{name}' has no writable layer"))?,
             },
         };
         Ok(Some(Self {
-            record: Some(record),
+            record: Some(*record),
             process: Some(process),
-            ..Self::new(engine, name, base)
+            ..Self::new(container, base)
         }))
     }
 
-    fn base_at_rest(engine: &Engine, definition: &Definition) -> anyhow::Result<Base> {
+    fn base_at_rest(container: Container<'_>, definition: &Definition) -> anyhow::Result<Base> {
         let name = &definition.name;
         let reference = match &definition.root {
             RootSource::Rootfs(path) => return Ok(Base::Directory(path.clone())),
@@ -142,8 +142,8 @@ impl Tree {
             "container '{name}' does not run, and nothing that it wrote is kept: 'persist = true' in \
              its definition would keep it; 'wharf image mount {reference}' shows what it starts with"
         );
-        let image = Store::open(&engine.paths)?.resolve(reference)?;
-        let writable = overlay::ensure_kept(&engine.paths, name, image.layers.last())?;
+        let image = Store::open(container.paths())?.resolve(reference)?;
+        let writable = overlay::ensure_kept(container.paths(), name, image.layers.last())?;
         let image = Box::new(image);
         Ok(Base::Image { image, writable })
     }

@@ -3,7 +3,7 @@
 //! that was not used for the longest time goes first.
 //!
 //! A collection begins when the store is over its high-water mark and ends at the low one; room
-//! for a pull is made in the same way. Removing needs no room itself (hostile-inputs S1).
+//! for a pull is made in the same way. Removing needs no room itself (threats S1).
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};

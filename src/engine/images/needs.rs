@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::definition::load;
 use crate::definition::{self, Root};
+use crate::engine::container::Container;
 use crate::engine::view::definitions::{self, Found, Gist};
 use crate::image::Digest;
+use crate::image::InUse;
 use crate::image::mounts;
 use crate::image::store::Store;
-use crate::image::users::InUse;
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::records::history;
@@ -162,7 +163,12 @@ fn instances(paths: &Paths) -> anyhow::Result<BTreeSet<ContainerName>> {
     let mut names: BTreeSet<ContainerName> = history::names(paths)?
         .into_iter()
         .filter(|name| name.instance().is_some())
-        .filter(|name| matches!(definitions::find(paths, name), Found::File(_)))
+        .filter(|name| {
+            matches!(
+                definitions::find(Container::new(paths, name)),
+                Found::File(_)
+            )
+        })
         .collect();
     for dir in paths.definition_dirs() {
         for file in sys::fs::list_dir(&dir.join("containers"))? {

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use crate::definition::PullPolicy;
 use crate::digest::Digest;
 use crate::engine::images::{gc, needs};
+use crate::image::event;
 use crate::image::pull::{self, Options};
 use crate::image::store::Store;
 use crate::paths::Paths;
@@ -64,13 +65,13 @@ pub enum Event {
     Warning(String),
 }
 
-impl From<pull::Event> for Event {
-    fn from(event: pull::Event) -> Self {
+impl From<event::Event> for Event {
+    fn from(event: event::Event) -> Self {
         match event {
-            pull::Event::Found(reference) => Self::Found(reference),
-            pull::Event::Waiting { holder, digest } => Self::Waiting { holder, digest },
-            pull::Event::Alive => Self::Alive,
-            pull::Event::Plan {
+            event::Event::Found(reference) => Self::Found(reference),
+            event::Event::Waiting { holder, digest } => Self::Waiting { holder, digest },
+            event::Event::Alive => Self::Alive,
+            event::Event::Plan {
                 layers,
                 present,
                 bytes,
@@ -79,11 +80,11 @@ impl From<pull::Event> for Event {
                 present,
                 bytes,
             },
-            pull::Event::Layer { digest, bytes } => Self::Layer { digest, bytes },
-            pull::Event::Progress { digest, bytes } => Self::Progress { digest, bytes },
-            pull::Event::Done(digest) => Self::Done(digest),
-            pull::Event::Flushing => Self::Flushing,
-            pull::Event::Warning(text) => Self::Warning(text),
+            event::Event::Layer { digest, bytes } => Self::Layer { digest, bytes },
+            event::Event::Progress { digest, bytes } => Self::Progress { digest, bytes },
+            event::Event::Done(digest) => Self::Done(digest),
+            event::Event::Flushing => Self::Flushing,
+            event::Event::Warning(text) => Self::Warning(text),
         }
     }
 }
@@ -160,7 +161,7 @@ pub(super) fn pull(
         client,
     } = tools;
     let pulled = pull::pull(store, client, image, options, &|event| {
-        if let pull::Event::Plan { bytes, .. } = event
+        if let event::Event::Plan { bytes, .. } = event
             && let Some(said) = gc::make_room_for_pull(paths, settings, store, bytes)
         {
             report(Event::Room(said));

@@ -3,7 +3,7 @@
 //!
 //! Later ones win: defaults, the image's, `env_file`s in order, `environment`, then what wharf
 //! itself must say. The result is sorted by key and checked against what execve(2) takes, so that
-//! the error comes before the runtime starts (hostile-inputs C8).
+//! the error comes before the runtime starts (threats C8).
 //!
 //! An environment file holds `KEY=VALUE` lines; empty lines and those that begin with `#` are
 //! skipped. A value in single quotes is taken as it is, one in double quotes with `\n`, `\r`, `\t`,

@@ -3,7 +3,7 @@
 //!
 //! The one place where an image's configuration is read for a start. It can influence the command
 //! line, the environment, the working directory, the user, the stop signal and which directories
-//! are volumes; labels, ports and the rest stay data (hostile-inputs C1).
+//! are volumes; labels, ports and the rest stay data (threats C1).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,9 @@ use anyhow::{Context as _, bail};
 use crate::definition::problem::quote;
 use crate::definition::value::{IdOrName, Signal, UserRef};
 use crate::definition::{Definition, Notify};
-use crate::engine::inside::env;
-use crate::engine::inside::etc;
-use crate::engine::inside::links;
-use crate::engine::inside::user;
-use crate::engine::inside::user::ResolvedUser;
-use crate::engine::spec::{NOTIFY_SOCKET, process};
+use crate::engine::inside::{command, env, etc, links, user};
+use crate::engine::spec::NOTIFY_SOCKET;
+use crate::engine::spec::process::ResolvedUser;
 use crate::image;
 use crate::sys::root::Root;
 
@@ -50,8 +47,8 @@ pub fn resolve(
     root: &Root,
 ) -> anyhow::Result<Payload> {
     let wanted = &definition.process;
-    let args = process::command_line(wanted, &image.entrypoint, &image.cmd)?;
-    let cwd = process::working_dir(wanted, image.working_dir.as_deref())?;
+    let args = command::command_line(wanted, &image.entrypoint, &image.cmd)?;
+    let cwd = command::working_dir(wanted, image.working_dir.as_deref())?;
     if links::lead_through(root, &cwd, &[PathBuf::from("/proc")]) {
         bail!(
             "the working directory '{}' leads into /proc, where no process may start",
@@ -128,7 +125,7 @@ fn image_volumes(
     let mounted: BTreeSet<&str> = volumes.chain(tmpfs).collect();
     let mut targets = BTreeSet::new();
     for path in declared {
-        let Some(target) = process::clean(path) else {
+        let Some(target) = command::clean(path) else {
             bail!(
                 "the image's volume '{}' is not an absolute path without '..'",
                 quote(path)

@@ -3,8 +3,8 @@
 //!
 //! Both files come from the image or from an earlier run of the container and are hostile: they are
 //! resolved inside the root file system, must be regular files of at most 10 MiB, and a line that
-//! is not well-formed is no entry (hostile-inputs C3, C4). No error ends in uid 0, and no group of
-//! the host or of wharf reaches the container (X7).
+//! is not well-formed is no entry (threats C3, C4). No error ends in uid 0, and no group of
+//! the host or of wharf reaches the container (threats X7).
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 use crate::definition::value::{GroupRef, IdOrName, UserRef};
+use crate::engine::spec::process::ResolvedUser;
 use crate::sys::root::Root;
 
 /// Largest passwd or group file that is read.
@@ -22,20 +23,6 @@ const GROUPS_MAX: usize = 65536;
 
 /// The largest id: the next one means "leave unchanged" to chown(2) and setresuid(2).
 const ID_MAX: u32 = u32::MAX - 1;
-
-/// Who the first process is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolvedUser {
-    /// User id.
-    pub uid: u32,
-    /// Primary group id.
-    pub gid: u32,
-    /// Supplementary groups, sorted. The primary one is among them: a process that can change its
-    /// primary group must not thereby shed it where it denies access (CVE-2022-36109).
-    pub additional_gids: Vec<u32>,
-    /// Home directory, where passwd(5) has an entry that names an absolute one.
-    pub home: Option<String>,
-}
 
 /// One well-formed line of passwd(5).
 struct PasswdEntry<'a> {

@@ -2,8 +2,8 @@
 //! Volumes and mount points of a container that is about to start.
 //!
 //! Sources are found or made, and every target gets its mount point in the root file system, made
-//! by descriptor below it: a link of the image never leads one of them out (hostile-inputs X3,
-//! X5). Targets inside another mount are left to the runtime, which sees that mount.
+//! by descriptor below it: a link of the image never leads one of them out (threats X3, X5).
+//! Targets inside another mount are left to the runtime, which sees that mount.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ fn content_of(site: &Site<'_>, target: &str) -> sys::Result<Option<OwnedFd>> {
 }
 
 fn make_mount_points(site: &Site<'_>, binds: &[Bind]) -> anyhow::Result<()> {
-    // The kernel's file systems must be mounted where their names say (X3, X4).
+    // The kernel's file systems must be mounted where their names say (threats X3, X4).
     for fixed in ["/proc", "/sys", "/dev"] {
         if let Ok(target) = site.root.read_link(Path::new(fixed)) {
             bail!(

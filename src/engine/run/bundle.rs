@@ -5,10 +5,7 @@
 //! resolv.conf, hostname, and config.json (runtime-spec, "Filesystem Bundle"). Whatever can fail is
 //! found out here, before systemd is told that the container has started.
 
-use std::collections::BTreeSet;
-use std::fs::Metadata;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -17,13 +14,15 @@ use crate::definition::{Definition, Notify, Root as RootSource};
 use crate::engine::inside::env;
 use crate::engine::inside::etc;
 use crate::engine::inside::executable::{self, Search};
-use crate::engine::inside::host::HostFacts;
+use crate::engine::inside::host;
 use crate::engine::inside::payload::{self, Payload};
 use crate::engine::inside::volumes::{self, Site};
+use crate::engine::run::context::{Bundle, Start};
+use crate::engine::run::devices;
 use crate::engine::run::hooks;
-use crate::engine::run::start::{Start, upper};
+use crate::engine::run::root::upper;
 use crate::engine::spec::mounts::Bind;
-use crate::engine::spec::{self, Device, DeviceKind, Inputs, seccomp};
+use crate::engine::spec::{self, Inputs, seccomp};
 use crate::image::Config;
 use crate::journal::log;
 use crate::storage::overlay::Rootfs;
@@ -34,36 +33,17 @@ use crate::sys::root::Root;
 /// Small inits looked for on PATH; both are static programs.
 const INITS: [&str; 2] = ["catatonit", "tini-static"];
 
-/// What the later steps need of the bundle.
-#[derive(Debug)]
-pub(crate) struct Bundle {
-    /// The container's run-time directory.
-    pub(crate) dir: PathBuf,
-    /// The command line, without the init.
-    pub(crate) args: Vec<String>,
-    /// The environment as `KEY=VALUE`.
-    pub(crate) env: Vec<String>,
-    /// The signal that systemd stops the container with.
-    pub(crate) stop_signal: String,
-    /// `SYSLOG_IDENTIFIER=` of its lines.
-    pub(crate) identifier: String,
-    /// Priority of standard error's lines.
-    pub(crate) stderr_priority: u8,
-    /// The socket on which the container notifies.
-    pub(crate) notify: Option<OwnedFd>,
-}
-
 /// Makes the bundle.
 pub(crate) fn prepare(start: &Start<'_>, rootfs: &Rootfs) -> anyhow::Result<Bundle> {
     let definition = &start.definition;
     // A directory of the host has no configuration.
     let none = Config::default();
     let image = start.source.as_ref().map_or(&none, |image| &image.config);
-    let dir = start.engine.paths.container_runtime(&definition.name);
+    let dir = start.container.bundle();
     let root = Root::open(rootfs.path())?;
     let payload = payload::resolve(definition, image, &root)?;
     let binds = volumes::resolve(&Site {
-        paths: &start.engine.paths,
+        paths: start.container.paths(),
         definition,
         upper: upper(definition),
         root: &root,
@@ -76,7 +56,7 @@ pub(crate) fn prepare(start: &Start<'_>, rootfs: &Rootfs) -> anyhow::Result<Bund
     let stop_signal = stop_signal(definition, &payload);
     let spec = spec::render(&Inputs {
         definition,
-        host: &HostFacts::gather()?,
+        host: &host::gather()?,
         user: &payload.user,
         args: payload.args.clone(),
         env: payload.env.clone(),
@@ -85,7 +65,7 @@ pub(crate) fn prepare(start: &Start<'_>, rootfs: &Rootfs) -> anyhow::Result<Bund
         rootfs: rootfs.path().to_owned(),
         runtime_dir: dir.clone(),
         binds,
-        devices: devices(definition)?,
+        devices: devices::resolve(definition)?,
         cgroup: start.payload.path().to_owned(),
         cgroup_namespace: start.cgroup_namespace,
         network_namespace: None,
@@ -168,69 +148,6 @@ fn notify(definition: &Definition, dir: &Path) -> anyhow::Result<Option<OwnedFd>
     let socket = sys::socket::bind_datagram(&dir.join("notify.sock"), 0o666)
         .context("making the container's notify socket")?;
     Ok(Some(socket))
-}
-
-/// The devices of the definition as the host has them now, and for a privileged container all
-/// others in the host's /dev.
-fn devices(definition: &Definition) -> anyhow::Result<Vec<Device>> {
-    let mut devices = Vec::new();
-    for device in &definition.storage.devices {
-        let path = &device.source.0;
-        let metadata = std::fs::metadata(path)
-            .with_context(|| format!("looking at device '{}'", path.display()))?;
-        let found = device_of(&metadata, &device.target, &device.permissions);
-        devices.push(found.with_context(|| format!("'{}' is not a device", path.display()))?);
-    }
-    if definition.security.privileged {
-        let asked: BTreeSet<String> = devices.iter().map(|d| d.target.clone()).collect();
-        let mut all = Vec::new();
-        collect_devices(Path::new("/dev"), &mut all)?;
-        devices.extend(all.into_iter().filter(|d| !asked.contains(&d.target)));
-    }
-    Ok(devices)
-}
-
-fn device_of(metadata: &Metadata, target: &str, permissions: &str) -> Option<Device> {
-    let kind = match metadata.file_type() {
-        kind if kind.is_char_device() => DeviceKind::Character,
-        kind if kind.is_block_device() => DeviceKind::Block,
-        _ => return None,
-    };
-    Some(Device {
-        target: target.to_owned(),
-        kind,
-        major: rustix::fs::major(metadata.rdev()),
-        minor: rustix::fs::minor(metadata.rdev()),
-        mode: metadata.permissions().mode() & 0o777,
-        uid: metadata.uid(),
-        gid: metadata.gid(),
-        permissions: permissions.to_owned(),
-    })
-}
-
-/// Every device node below `dir` but those that a container has of its own: terminals, and the
-/// ones that every runtime makes. Links are not followed; what vanishes meanwhile is not there.
-fn collect_devices(dir: &Path, devices: &mut Vec<Device>) -> anyhow::Result<()> {
-    const OWN: [&str; 14] = [
-        "console", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
-        "stdout", "tty", "urandom", "zero",
-    ];
-    for name in sys::fs::list_dir(dir)? {
-        let path = dir.join(&name);
-        let own = dir == Path::new("/dev") && OWN.iter().any(|own| name == *own);
-        let (Some(target), Ok(metadata)) = (path.to_str(), std::fs::symlink_metadata(&path)) else {
-            continue;
-        };
-        if own {
-            continue;
-        }
-        if metadata.is_dir() {
-            collect_devices(&path, devices)?;
-        } else {
-            devices.extend(device_of(&metadata, target, "rwm"));
-        }
-    }
-    Ok(())
 }
 
 /// The small init that becomes PID 1, when the definition asks for one.

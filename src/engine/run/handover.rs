@@ -10,23 +10,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::definition;
-use crate::engine::run::bundle::Bundle;
-use crate::engine::run::cleanup;
-use crate::engine::run::start::Start;
+use crate::engine::run::context::{Bundle, Prepared, Start};
 use crate::engine::run::stdio::{self, RelayEnds};
-use crate::image::store::Store;
+use crate::engine::run::{failure, record};
 use crate::journal::event::Event;
 use crate::journal::log;
-use crate::records::run::{self, RunRecord};
+use crate::records::run::RunRecord;
 use crate::relay::invocation::{Invocation, Notify};
-use crate::storage::overlay::Rootfs;
 use crate::sys;
 use crate::sys::lifeline::Lifeline;
 use crate::sys::process::Process;
-use crate::systemd::notify::{Notifier, State};
-
-/// Longest that systemd may take to read what we send.
-pub(crate) const BARRIER_DEADLINE: Duration = Duration::from_secs(30);
+use crate::systemd::notify::{BARRIER_DEADLINE, Notifier, State};
 
 /// Why a container ended that was killed together with its start.
 const KILLED: &str = "'wharf start' was killed before it was done";
@@ -39,12 +33,15 @@ const LIBEXEC_DIR: &str = match option_env!("WHARF_LIBEXECDIR") {
 
 /// Creates the container, hands it over, lets it run, and becomes its relay.
 pub(crate) fn hand_over(
-    mut start: Start<'_>,
-    bundle: Bundle,
-    rootfs: Rootfs,
+    prepared: Prepared<'_>,
     notifier: &Notifier,
     lock: sys::fs::Lock,
 ) -> anyhow::Result<u8> {
+    let Prepared {
+        mut start,
+        bundle,
+        rootfs,
+    } = prepared;
     let (streams, ends) = stdio::prepare(&start.definition, &bundle.dir)?;
     ends.store(notifier)?;
     let pid = start.runtime.create(&start.id, &bundle.dir, streams)?;
@@ -58,10 +55,10 @@ pub(crate) fn hand_over(
     let notify = start.definition.lifecycle.notify;
     let name = start.definition.name.clone();
     let (id, runtime) = (start.id.clone(), start.runtime.clone());
-    let record = write_record(start, &bundle, pid)?;
+    let record = record::write(start, &bundle, pid)?;
     // A program that exits at once takes this process with it, before it could tell.
     let message = format!("Container '{name}' started");
-    log::event(Event::Started, &name, &message, &cleanup::identity(&record));
+    log::event(Event::Started, &name, &message, &record::identity(&record));
     match notify {
         // Before the program runs: one that exits 0 sooner than READY arrives would make the
         // unit fail with 'protocol'.
@@ -87,15 +84,15 @@ pub(crate) fn hand_over(
 /// A container that has ended is no such case: systemd kills the rest of its unit, and this process
 /// may not be through yet when the program exits at once.
 fn lifeline(start: &Start<'_>, pid: i32) -> anyhow::Result<Lifeline> {
-    let paths = &start.engine.paths;
-    let name = &start.definition.name;
+    let container = start.container;
+    let name = container.name();
     let lifeline = Lifeline::attach(|| {
         // systemd reaps the init only after it has killed the others.
         if Process::open(pid).map_or(true, |main| main.has_ended()) {
             return;
         }
         // Not being able to say why is no reason to leave a container that nobody relays.
-        cleanup::write_failure(paths, name, KILLED).ok();
+        failure::write(container, KILLED).ok();
         let message = format!("Container '{name}' was not started: {KILLED}");
         log::event(Event::EngineFailed, name, &message, &[]);
         start.payload.kill(Duration::ZERO).ok();
@@ -110,51 +107,6 @@ fn adopt(notifier: &Notifier, pid: i32) -> anyhow::Result<()> {
     notifier
         .barrier(BARRIER_DEADLINE)
         .context("handing the container to systemd")
-}
-
-/// Writes the run-time record of a created container. From here on the exit status that systemd
-/// reports is the payload's, and the record keeps the image from being removed; before, nothing
-/// did, so it is looked at again.
-pub(crate) fn write_record(
-    start: Start<'_>,
-    bundle: &Bundle,
-    pid: i32,
-) -> anyhow::Result<RunRecord> {
-    let image = start.image_record()?;
-    let definition = start.definition;
-    let unit = start.payload.parent();
-    let record = RunRecord {
-        version: run::VERSION,
-        name: definition.name,
-        id: start.id,
-        invocation_id: start.invocation_id,
-        boot_id: sys::process::boot_id()?,
-        pid,
-        pid_start_ticks: sys::process::start_ticks(pid)?,
-        started_at: jiff::Timestamp::now().to_string(),
-        runtime: start.runtime.program().to_owned(),
-        image,
-        payload_cgroup: start.payload.path().to_owned(),
-        args: bundle.args.clone(),
-        env: bundle.env.clone(),
-        stop_signal: bundle.stop_signal.clone(),
-        identifier: bundle.identifier.clone(),
-        stderr_priority: bundle.stderr_priority,
-        init: definition.process.init,
-        poststop: definition.hooks.poststop,
-        // The payload has not run yet: what is counted now is an earlier run's.
-        oom_kills_before: unit
-            .and_then(|unit| unit.number("memory.events", "oom_kill"))
-            .unwrap_or_default(),
-        timing: start.stopwatch.into_phases(),
-        sources: definition.sources,
-    };
-    let paths = &start.engine.paths;
-    match &start.source {
-        Some(image) => Store::open(paths)?.claim(image, || run::write(paths, &record))?,
-        None => run::write(paths, &record)?,
-    }
-    Ok(record)
 }
 
 /// What the relay needs of the start.

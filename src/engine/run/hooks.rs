@@ -3,7 +3,9 @@
 //!
 //! The others are the OCI runtime's (runtime-spec, "POSIX-platform Hooks"). A hook has a deadline
 //! and a process group that dies with it; its output is bounded; no lock of ours is visible to it
-//! as an inherited descriptor (hostile-inputs L5).
+//! as an inherited descriptor (threats L5).
+
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use oci_spec::runtime::Spec;
@@ -36,7 +38,7 @@ fn run(hook: &Hook, stdin: Vec<u8>) -> anyhow::Result<Output> {
 /// # Errors
 ///
 /// A hook that fails, or prints what is not a configuration.
-pub fn precreate(hooks: &[Hook], mut spec: Spec) -> anyhow::Result<Spec> {
+pub(crate) fn precreate(hooks: &[Hook], mut spec: Spec) -> anyhow::Result<Spec> {
     for hook in hooks {
         let output = run(hook, serde_json::to_vec(&spec)?)?;
         if output.stdout.iter().all(u8::is_ascii_whitespace) {
@@ -48,17 +50,13 @@ pub fn precreate(hooks: &[Hook], mut spec: Spec) -> anyhow::Result<Spec> {
     Ok(spec)
 }
 
-/// Runs every poststop hook with the OCI state on standard input, the later ones too when one
+/// Runs every poststop hook of the record with the OCI state on standard input, the later ones too when one
 /// fails.
 ///
 /// # Errors
 ///
 /// All failures in one message; the container is gone already.
-pub fn poststop(
-    hooks: &[Hook],
-    record: &RunRecord,
-    bundle: &std::path::Path,
-) -> anyhow::Result<()> {
+pub(crate) fn poststop(record: &RunRecord, bundle: &Path) -> anyhow::Result<()> {
     let state = json!({
         "ociVersion": "1.0.2",
         "id": record.id.as_str(),
@@ -67,9 +65,10 @@ pub fn poststop(
         "annotations": { "wharf.name": record.name.as_str() },
     });
     let state = serde_json::to_vec(&state)?;
-    let failures: Vec<String> = hooks
+    let failures: Vec<String> = record
+        .poststop
         .iter()
-        .filter_map(|hook| run(hook, state.clone()).err())
+        .filter_map(|hook| run(&Hook::from(hook), state.clone()).err())
         .map(|err| format!("{err:#}"))
         .collect();
     if failures.is_empty() {

@@ -7,9 +7,7 @@ use anyhow::{Context as _, bail};
 
 use crate::definition::load;
 use crate::definition::value::Reload;
-use crate::engine::Engine;
-use crate::name::ContainerName;
-use crate::records::run;
+use crate::engine::container::Container;
 use crate::runtime::Runtime;
 
 /// Longest that a reload command may take; systemd's own limit is `TimeoutStartSec=`.
@@ -20,17 +18,20 @@ const DEADLINE: Duration = Duration::from_secs(80);
 /// # Errors
 ///
 /// The definition has no reload command, the container does not run, or the command fails.
-pub fn run(engine: &Engine, name: &ContainerName) -> anyhow::Result<()> {
-    let definition = load::load(&engine.paths, name)?;
+pub fn run(container: Container<'_>) -> anyhow::Result<()> {
+    let name = container.name();
+    let definition = load::load(container.paths(), name)?;
     let command = match &definition.lifecycle.reload {
         Some(Reload::Command(command)) => command,
         Some(Reload::Signal(_)) | None => {
             bail!("the definition of container '{name}' has no reload command")
         }
     };
-    let record = run::load(&engine.paths, name)
+    let recorded = container.record();
+    let record = recorded
+        .known()
         .with_context(|| format!("container '{name}' is not running"))?;
-    Runtime::at(record.runtime, &engine.paths)
+    Runtime::at(record.runtime.clone(), container.paths())
         .exec(&record.id, command, DEADLINE)
         .with_context(|| format!("reloading container '{name}'"))
 }

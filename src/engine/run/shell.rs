@@ -9,27 +9,24 @@ use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
 
-use crate::engine::run::bundle::Bundle;
-use crate::engine::run::cleanup;
-use crate::engine::run::handover::write_record;
+use crate::engine::run::cleanup::Remains;
+use crate::engine::run::context::Prepared;
 use crate::engine::run::outcome::{Adopted, Verdict};
-use crate::engine::run::start::Start;
+use crate::engine::run::record;
 use crate::runtime::Stdio;
-use crate::storage::overlay::Rootfs;
 use crate::sys;
 use crate::sys::process::{Ended, Process};
 use crate::sys::terminal::{Signals, resize, stay_with};
 
 /// Runs the container to its end. The caller holds its lock.
-pub(crate) fn stay(start: Start<'_>, bundle: &Bundle, rootfs: Rootfs) -> anyhow::Result<u8> {
-    let name = start.definition.name.clone();
-    let engine = start.engine;
-    let ended = run(start, bundle, rootfs);
+pub(crate) fn stay(prepared: Prepared<'_>) -> anyhow::Result<u8> {
+    let container = prepared.start.container;
+    let ended = run(prepared);
     let verdict = match &ended {
         Ok(ended) => verdict(*ended),
         Err(_) => Verdict::default(),
     };
-    let finished = cleanup::finish(engine, &name, verdict);
+    let finished = Remains::read(container).finish(verdict);
     let ended = ended?;
     finished?;
     Ok(match ended {
@@ -38,7 +35,12 @@ pub(crate) fn stay(start: Start<'_>, bundle: &Bundle, rootfs: Rootfs) -> anyhow:
     })
 }
 
-fn run(start: Start<'_>, bundle: &Bundle, rootfs: Rootfs) -> anyhow::Result<Ended> {
+fn run(prepared: Prepared<'_>) -> anyhow::Result<Ended> {
+    let Prepared {
+        start,
+        bundle,
+        rootfs,
+    } = prepared;
     // The created init comes to this process when the OCI runtime has gone.
     sys::process::become_subreaper()?;
     let signals = Signals::block()?;
@@ -62,7 +64,7 @@ fn run(start: Start<'_>, bundle: &Bundle, rootfs: Rootfs) -> anyhow::Result<Ende
     // Before the program asks for it.
     console.iter().for_each(resize);
     let (id, runtime) = (start.id.clone(), start.runtime.clone());
-    write_record(start, bundle, pid)?;
+    record::write(start, &bundle, pid)?;
     runtime.start(&id, &bundle.dir)?;
     Ok(stay_with(&process, &signals, console.as_ref())?)
 }

@@ -16,6 +16,9 @@ use crate::runtime::Stdio;
 use crate::sys;
 use crate::systemd::notify::Notifier;
 
+/// The FIFOs in the run-time directory, and the names of their read ends in systemd's fd store.
+pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
+
 /// The relay's side.
 #[derive(Debug, Default)]
 pub(super) struct RelayEnds {
@@ -70,7 +73,7 @@ impl RelayEnds {
     /// Gives systemd the read ends to keep, in place of those of an earlier run.
     pub(super) fn store(&self, notifier: &Notifier) -> anyhow::Result<()> {
         let ends = [&self.stdout, &self.stderr];
-        for (name, end) in crate::engine::run::cleanup::STREAMS.into_iter().zip(ends) {
+        for (name, end) in STREAMS.into_iter().zip(ends) {
             notifier.remove_fds(name)?;
             if let Some(end) = end {
                 notifier.store_fds(name, &[end.as_fd()])?;

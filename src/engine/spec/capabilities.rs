@@ -2,7 +2,7 @@
 //! Which capabilities the first process gets.
 //!
 //! Root gets the set as bounding, effective and permitted; inheritable and ambient stay empty, so
-//! that no file capability of the image turns them into more (hostile-inputs X6, CVE-2022-29162).
+//! that no file capability of the image turns them into more (threats X6, CVE-2022-29162).
 //! Another user gets the set as bounding only, and what `cap_add` names also as ambient: ambient
 //! is the one way for execve(2) to leave a non-root process a capability, and the kernel wants it
 //! to be inheritable too. Without `cap_add`, `CapInh` is 0 for every user.
@@ -13,7 +13,7 @@ use anyhow::bail;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
 use crate::definition::{CapabilitySet, Security};
-use crate::engine::inside::host::HostFacts;
+use crate::engine::spec::host::HostFacts;
 
 /// All capabilities; the index is the number (capabilities(7), linux/capability.h).
 const TABLE: [(&str, Capability); 41] = [
@@ -192,7 +192,7 @@ pub(crate) fn render(security: &Security, bounding: &Set, uid: u32) -> LinuxCapa
 mod tests {
     use super::*;
     use crate::definition::value;
-    use crate::engine::inside::host::Architecture;
+    use crate::engine::spec::host::Architecture;
 
     fn host(capabilities: u64) -> HostFacts {
         HostFacts {

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use crate::definition::{Definition, load};
-use crate::engine::inside::host::{Architecture, HostFacts};
-use crate::engine::inside::user::ResolvedUser;
+use crate::engine::spec::host::{Architecture, HostFacts};
+use crate::engine::spec::process::ResolvedUser;
 use crate::engine::spec::{CgroupNamespace, Inputs};
 use crate::paths::Paths;
 use crate::sys::fs::{Durability, ensure_dir, write_atomic};

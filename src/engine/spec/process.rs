@@ -1,94 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The first process: command line, working directory, user, limits.
-//!
-//! What an image may say about it ends here: `Entrypoint`, `Cmd` and `WorkingDir` are turned into
-//! an argument list and a checked path by [`command_line`] and [`working_dir`], and only those
-//! reach [`render`] (hostile-inputs C1).
+//! The first process: arguments, user, limits.
 
-use std::path::PathBuf;
-
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     BoxBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, User,
 };
 
-use crate::definition::problem::quote;
-use crate::definition::{self, Definition};
+use crate::definition::Definition;
 use crate::engine::spec::capabilities::{self, Set};
 use crate::engine::spec::{INIT_PATH, Inputs, security};
 
-/// The command line: `entrypoint` and `command` of the definition where they are given, the
-/// image's where not.
-///
-/// An `entrypoint` in the definition drops the image's `Cmd`, which was written for another
-/// program. The image's lists are empty for a `rootfs`.
-pub fn command_line(
-    process: &definition::Process,
-    entrypoint: &[String],
-    cmd: &[String],
-) -> anyhow::Result<Vec<String>> {
-    let words = match (&process.entrypoint, &process.command) {
-        (Some(entrypoint), command) => [entrypoint.as_slice(), command.as_deref().unwrap_or(&[])],
-        (None, Some(command)) => [entrypoint, command.as_slice()],
-        (None, None) => [entrypoint, cmd],
-    }
-    .concat();
-    match words.first() {
-        None => bail!(
-            "there is no command to run: neither the image nor the definition has one, set 'command'"
-        ),
-        Some(first) if first.is_empty() => {
-            bail!("the command to run is an empty string, set 'command'")
-        }
-        Some(_) => {}
-    }
-    if words.iter().any(|word| word.contains('\0')) {
-        bail!("the image's command line holds a NUL character, set 'entrypoint' and 'command'");
-    }
-    Ok(words)
-}
-
-/// The working directory: the definition's, else the image's, else `/`.
-///
-/// A path below /proc is refused: `/proc/self/fd/N` would be a directory of the runtime, outside
-/// of the container (hostile-inputs C9, X1, CVE-2024-21626).
-pub fn working_dir(process: &definition::Process, image: Option<&str>) -> anyhow::Result<PathBuf> {
-    let (origin, path) = match (process.working_dir.as_deref(), image) {
-        (Some(path), _) => ("working_dir", path),
-        (None, Some("") | None) => return Ok(PathBuf::from("/")),
-        (None, Some(path)) => ("the image's WorkingDir", path),
-    };
-    let Some(clean) = clean(path) else {
-        bail!(
-            "{origin} '{}' is not an absolute path without '..'",
-            quote(path)
-        );
-    };
-    if clean.starts_with("/proc") {
-        bail!(
-            "{origin} '{}' is below /proc, where no process may start",
-            quote(path)
-        );
-    }
-    Ok(clean)
-}
-
-/// An absolute path without `.` and `//`. One with `..`, whose meaning would depend on links, has
-/// no clean form.
-pub(crate) fn clean(path: &str) -> Option<PathBuf> {
-    if !path.starts_with('/') || path.contains('\0') {
-        return None;
-    }
-    let mut clean = PathBuf::from("/");
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => return None,
-            part => clean.push(part),
-        }
-    }
-    Some(clean)
+/// Who the first process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedUser {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary groups, sorted. The primary one is among them: a process that can change its
+    /// primary group must not thereby shed it where it denies access (CVE-2022-36109).
+    pub additional_gids: Vec<u32>,
+    /// Home directory, where passwd(5) has an entry that names an absolute one.
+    pub home: Option<String>,
 }
 
 pub(crate) fn render(inputs: &Inputs<'_>, bounding: &Set) -> anyhow::Result<Process> {
@@ -156,78 +90,4 @@ fn rlimits(definition: &Definition) -> anyhow::Result<Option<Vec<PosixRlimit>>> 
         limits.push(limit);
     }
     Ok((!limits.is_empty()).then_some(limits))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(words: &[&str]) -> Vec<String> {
-        words.iter().map(|word| (*word).to_owned()).collect()
-    }
-
-    #[test]
-    fn definition_replaces_parts_of_the_image_command_line() {
-        type Words<'a> = Option<&'a [&'a str]>;
-        let cases: [(Words<'_>, Words<'_>, &str); 6] = [
-            (None, None, "/entry image"),
-            (None, Some(&["mine"]), "/entry mine"),
-            (None, Some(&[]), "/entry"),
-            (Some(&["/mine"]), None, "/mine"),
-            (Some(&["/mine"]), Some(&["a"]), "/mine a"),
-            (Some(&[]), Some(&["a"]), "a"),
-        ];
-        for (entrypoint, command, expected) in cases {
-            let process = definition::Process {
-                entrypoint: entrypoint.map(words),
-                command: command.map(words),
-                ..definition::Process::default()
-            };
-            let line = command_line(&process, &words(&["/entry"]), &words(&["image"])).unwrap();
-            assert_eq!(line.join(" "), expected, "{entrypoint:?} {command:?}");
-        }
-    }
-
-    #[test]
-    fn a_command_line_that_cannot_be_run_is_an_error() {
-        let process = definition::Process::default();
-        for (cmd, message) in [
-            (&[][..], "no command"),
-            (&[""], "empty string"),
-            (&["a\0b"], "NUL"),
-        ] {
-            let err = command_line(&process, &[], &words(cmd)).unwrap_err();
-            assert!(err.to_string().contains(message), "{cmd:?}: {err}");
-        }
-    }
-
-    #[test]
-    fn working_dir_is_absolute_and_never_below_proc() {
-        let process = definition::Process::default();
-        for (path, expected) in [
-            ("", "/"),
-            ("/", "/"),
-            ("/srv//www/./x/", "/srv/www/x"),
-            ("/procession", "/procession"),
-        ] {
-            let dir = working_dir(&process, Some(path)).unwrap();
-            assert_eq!(dir, PathBuf::from(expected), "{path}");
-        }
-        for path in [
-            "srv",
-            "/proc/self/fd/7",
-            "//proc/./self/cwd",
-            "/a/../proc",
-            "/proc",
-            "/a\0",
-        ] {
-            assert!(working_dir(&process, Some(path)).is_err(), "{path:?}");
-        }
-        let process = definition::Process {
-            working_dir: Some("/mine".to_owned()),
-            ..definition::Process::default()
-        };
-        let dir = working_dir(&process, Some("/proc")).unwrap();
-        assert_eq!(dir, PathBuf::from("/mine"));
-    }
 }

@@ -18,9 +18,9 @@ use oci_spec::runtime::{
 };
 
 use crate::definition::Seccomp;
-use crate::engine::inside::host::Architecture;
 use crate::engine::spec::Inputs;
 use crate::engine::spec::capabilities::Set;
+use crate::engine::spec::host::Architecture;
 use crate::sys;
 
 const EPERM: u32 = 1;

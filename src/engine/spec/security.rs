@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::bail;
 
 use crate::definition::{Security, Unmask};
-use crate::engine::inside::host::HostFacts;
+use crate::engine::spec::host::HostFacts;
 
 /// Hidden: an empty directory, or /dev/null, is mounted over them.
 const MASKED: [&str; 15] = [
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_label_that_the_kernel_cannot_apply_is_an_error() {
         let mut host = HostFacts {
-            architecture: crate::engine::inside::host::Architecture::X86_64,
+            architecture: crate::engine::spec::host::Architecture::X86_64,
             apparmor: false,
             selinux: false,
             capabilities: 0,

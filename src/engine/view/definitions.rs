@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::definition::Root;
 use crate::definition::load::load_catalogue;
 use crate::definition::load::scan::{Catalogue, EVERY_CONTAINER, File};
+use crate::engine::container::Container;
 use crate::engine::view::status::Past;
 use crate::name::ContainerName;
 use crate::paths::Paths;
@@ -38,8 +39,9 @@ impl Found {
 }
 
 /// The file that defines `name`: its own, or its template's if it is an instance.
-pub fn find(paths: &Paths, name: &ContainerName) -> Found {
-    match Catalogue::of_one(paths, name).base(name) {
+pub fn find(container: Container<'_>) -> Found {
+    let name = container.name();
+    match Catalogue::of_one(container.paths(), name).base(name) {
         Some(File::Regular(path)) => Found::File(path.clone()),
         Some(File::Mask(path)) => Found::Masked(path.clone()),
         None => Found::Absent,
@@ -74,7 +76,8 @@ pub fn gists(paths: &Paths) -> Vec<(ContainerName, Gist)> {
 /// When anything that `name` is made from last changed, in microseconds of the real-time clock.
 ///
 /// Directories count too: their times tell of files that were removed.
-pub fn changed_at_micros(paths: &Paths, name: &ContainerName) -> anyhow::Result<u64> {
+pub fn changed_at_micros(container: Container<'_>) -> anyhow::Result<u64> {
+    let (paths, name) = (container.paths(), container.name());
     let base = name.base();
     let stems = match name.instance() {
         Some(_) => vec![name.as_str().to_owned(), format!("{base}@")],
@@ -153,7 +156,7 @@ mod tests {
             problem.contains("bad.toml:1:1: unknown key 'imge'"),
             "{problem}"
         );
-        let find = |name: &str| find(&paths, &name.parse().unwrap());
+        let find = |name: &str| find(Container::new(&paths, &name.parse().unwrap()));
         assert_eq!(find("cache"), Found::Masked(mask));
         assert_eq!(find("nobody"), Found::Absent);
     }
@@ -163,12 +166,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::system(dir.path());
         let name = "web".parse().unwrap();
-        assert_eq!(changed_at_micros(&paths, &name).unwrap(), 0);
+        assert_eq!(changed_at_micros(Container::new(&paths, &name)).unwrap(), 0);
         for file in ["container.toml.d/x.toml", "web.toml.d/x.toml", "web.toml"] {
             let dir = tempfile::tempdir().unwrap();
             write(dir.path(), &format!("run/wharf/containers/{file}"), "");
             let paths = Paths::system(dir.path());
-            assert!(changed_at_micros(&paths, &name).unwrap() > 0, "{file}");
+            assert!(
+                changed_at_micros(Container::new(&paths, &name)).unwrap() > 0,
+                "{file}"
+            );
         }
     }
 }

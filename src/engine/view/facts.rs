@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything about one container that is told: its state, its unit, its limits, its run.
 
+use crate::engine::container::Container;
+use crate::engine::refusal::{Refusal, Undefined};
+use crate::engine::view::definitions::{self, Found};
 use crate::engine::view::run::{Ended, Started};
-use crate::engine::view::status::{Course, Observed, State};
-use crate::systemd::unit::UnitProperties;
+use crate::engine::view::status::{self, Course, Observed, State};
+use crate::systemd::manager::Manager;
+use crate::systemd::unit::{ActiveState, UnitProperties};
 
 /// What is known of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,4 +162,35 @@ impl From<&UnitProperties> for Usage {
             cpu_nanos: unit.number("CPUUsageNSec"),
         }
     }
+}
+
+/// As [`status::observe`], of a container that somebody has named.
+///
+/// # Errors
+///
+/// [`Undefined`] when nobody knows it, [`Refusal::State`] when it is masked.
+pub fn look(container: Container<'_>, manager: &Manager) -> anyhow::Result<Observed> {
+    let found = definitions::find(container);
+    let seen = status::observe(container, manager, found.past())?;
+    if seen.state != State::Unknown {
+        return Ok(seen);
+    }
+    let fact = match found {
+        Found::Masked(file) => format!(
+            "is masked by '{}': remove that link to use it",
+            file.display()
+        ),
+        Found::Absent if seen.unit.active() != ActiveState::Other => {
+            return Err(Undefined::new(container).into());
+        }
+        Found::Absent | Found::File(_) => format!(
+            "is in a state of its unit that wharf does not know ('{}')",
+            seen.unit.text("ActiveState")
+        ),
+    };
+    Err(Refusal::State {
+        name: container.name().clone(),
+        fact,
+    }
+    .into())
 }

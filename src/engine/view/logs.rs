@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use anyhow::bail;
 use jiff::Timestamp;
 
+use crate::engine::container::Container;
 use crate::engine::refusal::Misuse;
-use crate::engine::view::status;
+use crate::engine::view::{facts, status};
 use crate::journal::event::{self, Event};
 use crate::journal::export::Entry;
 use crate::journal::read::{self, AtEnd, Lines, Range};
@@ -98,35 +99,35 @@ pub enum Runs {
 ///
 /// [`Misuse`] for a number that is none; a refusal when nobody knows the container.
 pub fn payload(
-    paths: &Paths,
-    name: &ContainerName,
+    container: Container<'_>,
     runs: Runs,
     part: &Part,
 ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Line>> + use<>> {
     let invocation = match runs {
         Runs::All => None,
-        Runs::Numbered(number) => Some(numbered(paths, name, number)?),
-        Runs::Current => current(paths, name)?,
+        Runs::Numbered(number) => Some(numbered(container, number)?),
+        Runs::Current => current(container)?,
     };
-    let (scope, unit) = (paths.scope(), name.unit());
+    let (scope, unit) = (container.paths().scope(), container.name().unit());
     let entries = read::payload(scope, &unit, invocation.as_deref(), &part.into())?;
     Ok(entries.map(|entry| entry.map(Line)))
 }
 
-fn current(paths: &Paths, name: &ContainerName) -> anyhow::Result<Option<String>> {
-    let seen = status::look(paths, name, &status::connect(paths)?)?;
+fn current(container: Container<'_>) -> anyhow::Result<Option<String>> {
+    let seen = facts::look(container, &status::connect(container.paths())?)?;
     let recorded = seen.last.and_then(|entry| entry.invocation_id);
     Ok(seen.unit.invocation_id().or(recorded))
 }
 
-fn numbered(paths: &Paths, name: &ContainerName, number: i64) -> anyhow::Result<String> {
+fn numbered(container: Container<'_>, number: i64) -> anyhow::Result<String> {
     let back = usize::try_from(-number)
         .map_err(|_| Misuse::new("'--run' takes 0 for the newest run, or -1, -2, … before it"))?;
-    let mut ids: Vec<Option<String>> = history::load(paths, name)?
+    let name = container.name();
+    let mut ids: Vec<Option<String>> = history::load(container.paths(), name)?
         .into_iter()
         .map(|entry| entry.invocation_id)
         .collect();
-    let seen = status::look(paths, name, &status::connect(paths)?)?;
+    let seen = facts::look(container, &status::connect(container.paths())?)?;
     if let Some(running) = seen.unit.invocation_id().filter(|_| seen.state.is_live()) {
         ids.push(Some(running));
     }

@@ -6,8 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::name::ContainerName;
-use crate::paths::Paths;
+use crate::engine::container::Container;
 use crate::records::history::{self, Entry, Reason};
 use crate::records::run::{self, ImageRecord, RunRecord};
 
@@ -222,7 +221,7 @@ fn outcome(entry: &Entry) -> String {
 }
 
 /// The runs of a container that ended, oldest first.
-pub fn ended(paths: &Paths, name: &ContainerName) -> anyhow::Result<Vec<Ended>> {
-    let runs = history::load(paths, name)?.into_iter();
+pub fn ended(container: Container<'_>) -> anyhow::Result<Vec<Ended>> {
+    let runs = history::load(container.paths(), container.name())?.into_iter();
     Ok(runs.map(Ended::from).collect())
 }

@@ -9,9 +9,7 @@ use std::fmt;
 
 use anyhow::Context as _;
 
-use crate::engine::refusal::Refusal;
-use crate::engine::view::definitions::{self, Found};
-use crate::name::ContainerName;
+use crate::engine::container::Container;
 use crate::paths::Paths;
 use crate::records::history::{self, Entry};
 use crate::records::run::{self, RunRecord};
@@ -204,11 +202,11 @@ pub struct Observed {
 
 /// Asks systemd, the kernel and the history about one container.
 pub fn observe(
-    paths: &Paths,
-    name: &ContainerName,
+    container: Container<'_>,
     manager: &Manager,
     defined: Past,
 ) -> anyhow::Result<Observed> {
+    let (paths, name) = (container.paths(), container.name());
     let unit = manager.properties(&name.unit())?;
     let last = history::last(paths, name)?;
     let id = unit.invocation_id();
@@ -228,39 +226,8 @@ pub fn observe(
 }
 
 /// Connects to the manager that runs the containers.
-pub(in crate::engine) fn connect(paths: &Paths) -> anyhow::Result<Manager> {
+pub fn connect(paths: &Paths) -> anyhow::Result<Manager> {
     Manager::connect(paths.scope()).context("connecting to systemd")
-}
-
-/// As [`observe`], of a container that somebody has named.
-///
-/// # Errors
-///
-/// [`Refusal::Undefined`] when nobody knows it, [`Refusal::State`] when it is masked.
-pub fn look(paths: &Paths, name: &ContainerName, manager: &Manager) -> anyhow::Result<Observed> {
-    let found = definitions::find(paths, name);
-    let seen = observe(paths, name, manager, found.past())?;
-    if seen.state != State::Unknown {
-        return Ok(seen);
-    }
-    let fact = match found {
-        Found::Masked(file) => format!(
-            "is masked by '{}': remove that link to use it",
-            file.display()
-        ),
-        Found::Absent if seen.unit.active() != ActiveState::Other => {
-            return Err(Refusal::undefined(paths, name).into());
-        }
-        Found::Absent | Found::File(_) => format!(
-            "is in a state of its unit that wharf does not know ('{}')",
-            seen.unit.text("ActiveState")
-        ),
-    };
-    Err(Refusal::State {
-        name: name.clone(),
-        fact,
-    }
-    .into())
 }
 
 /// The state of a container of which a listing said this much.

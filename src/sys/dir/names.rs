@@ -2,7 +2,7 @@
 //! The names of a large directory in little memory.
 //!
 //! A name costs its bytes and four more, not an allocation: an image may put a million of them
-//! into one directory (hostile-inputs T21), and what a walk remembers must stay bounded.
+//! into one directory (threats T21), and what a walk remembers must stay bounded.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

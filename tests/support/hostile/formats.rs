@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows T15 to T20: extended headers, numbers, types, repeated names.
+//! Threats T15 to T20: extended headers, numbers, types, repeated names.
 
 use super::{Cases, Fact, Outcome, header, refused};
-use crate::tar::{Header, Tar};
+use crate::support::tar::{Header, Tar};
 
 pub(super) fn add(cases: &mut Cases) {
     t15(cases);
@@ -284,7 +284,7 @@ fn t19(cases: &mut Cases) {
 fn t20(cases: &mut Cases) {
     for kind in (b'!'..=b'~').chain([0x80, 0xff, 1]) {
         let outcome = match kind {
-            // T17 has sparse members.
+            // Sparse members are a row of their own (threats T17).
             b'0'..=b'6' | b'L' | b'K' | b'x' | b'g' | b'S' => continue,
             b'7' => Outcome::Loads(vec![Fact::File("odd".to_owned(), Vec::new())]),
             b'V' => Outcome::Loads(vec![Fact::Names(String::new(), Vec::new())]),

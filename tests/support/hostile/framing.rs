@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows T22 to T27: what surrounds the members, and their names.
+//! Threats T22 to T27: what surrounds the members, and their names.
 
 use super::{Cases, Fact, NAMINGS, Naming, Outcome, named, refused};
-use crate::layout::{self, GZIP, Layer, PLAIN, ZSTD};
-use crate::tar::{Header, Tar, gzip, zstd};
+use crate::support::layout::{self, GZIP, Layer, PLAIN, ZSTD};
+use crate::support::tar::{Header, Tar, gzip, zstd};
 
 pub(super) fn add(cases: &mut Cases) {
     t22(cases);

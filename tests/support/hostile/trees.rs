@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Rows T1 to T14: what entries try to do to the tree and to the host.
+//! Threats T1 to T14: what entries try to do to the tree and to the host.
 
 use super::{Cases, Fact, NAMINGS, Naming, Outcome, header, named, permutations, refused};
-use crate::tar::{Header, Tar};
+use crate::support::tar::{Header, Tar};
 
 pub(super) fn add(cases: &mut Cases, canary: &str) {
     t1(cases, canary);
