@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::manifest::LAYERS_MAX;
 use crate::digest::Digest;
@@ -15,7 +15,7 @@ use crate::instruction::check_value;
 use crate::platform::Platform;
 
 /// What an image says about its process; all of it can be overridden by a definition.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     /// First words of the command line.
     pub entrypoint: Vec<String>,
@@ -40,8 +40,8 @@ pub struct Config {
 }
 
 /// `HEALTHCHECK` of an image, as data.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all(deserialize = "PascalCase"))]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", SCRIPT]`.
     #[serde(deserialize_with = "null_is_default")]
@@ -80,7 +80,7 @@ pub struct ConfigFile {
 }
 
 /// One step of how an image was built: text for people, that nothing depends on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct HistoryEntry {
     /// When, RFC 3339.

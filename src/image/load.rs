@@ -54,7 +54,7 @@ pub enum Event {
 }
 
 /// An image that was loaded.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Its names.
     pub references: Vec<Reference>,

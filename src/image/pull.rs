@@ -6,7 +6,6 @@
 //! all of it is verified, unpacked and flushed. Bringing layers is `fetch`'s part.
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use serde::Serialize;
 
 use super::change::Change;
 use super::config::{self, ConfigFile};
@@ -32,8 +31,7 @@ pub struct Options {
 }
 
 /// How an image got where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// From the registry.
     Pulled,
@@ -44,7 +42,7 @@ pub enum Outcome {
 }
 
 /// An image that is in the store now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
     /// Its name.
     pub reference: Reference,
