@@ -6,7 +6,7 @@
 //! that they share is [`container::Container`].
 //!
 //! Rooms, each using only what is to its right (`tests/it/house/layering.rs`): `control → run → files →
-//! {inside, images} → {spec, view} → container`.
+//! {inside, images} → {spec, view} → {refusal, difference} → container`.
 
 pub mod container;
 pub mod control;

@@ -113,3 +113,17 @@ pub fn kind_of(err: &anyhow::Error) -> Kind {
         Some(_) | None => Kind::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_is_found_below_context() {
+        let err = Err::<(), _>(Misuse::new("x")).context("doing 'y'");
+        assert_eq!(kind_of(&err.unwrap_err()), Kind::Misuse);
+        assert_eq!(kind_of(&anyhow::anyhow!("x")), Kind::Other);
+    }
+}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is so: the state of containers, their definitions, all of them at once. Reads, and changes
-//! nothing.
+//! What is so: the state of containers, their definitions, their runs and what they printed, one of them
+//! or all at once. Reads, and changes nothing.
 
 pub mod definitions;
 pub mod facts;

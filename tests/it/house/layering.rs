@@ -411,6 +411,24 @@ fn the_table_itself_goes_down_only() {
     }
 }
 
+/// Types that `--json` prints, still outside cli/output: definitions of several kinds move them.
+const PRINTED_ELSEWHERE: [&str; 2] = ["src/cli/cat.rs", "src/cli/check.rs"];
+
+#[test]
+fn what_json_prints_is_in_cli_output() {
+    let mut found = Vec::new();
+    for source in sources(&["src/cli"]) {
+        let is_derived = source.code().any(|(_, line)| line.contains("Serialize"));
+        let path = source.path.display().to_string();
+        // Out::json takes whatever can be printed.
+        let is_exempt = source.is_below("src/cli/output") || path == "src/cli/terminal.rs";
+        if is_derived && !is_exempt {
+            found.push(path);
+        }
+    }
+    assert_eq!(found, PRINTED_ELSEWHERE);
+}
+
 #[test]
 fn unsafe_and_raw_descriptors_stay_in_sys() {
     let mut wrong = Vec::new();
