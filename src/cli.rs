@@ -2,8 +2,9 @@
 //! The command line: one file per verb, named like it, holding its `Args` and its `run`.
 //!
 //! Only this layer prints. A verb asks `engine` for facts or actions and shows them; it mounts
-//! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, a variant of [`Command`], one
-//! line in [`run`] and a section of man/wharf.1.md, which `tests/it/house/docs.rs` compares with it.
+//! nothing, speaks no HTTP and no D-Bus. A new verb is a file here, its word in [`verbs!`] below,
+//! under the heading that 'wharf help' shows it by, and a section of man/wharf.1.md, which
+//! `tests/it/house/docs.rs` compares with it.
 
 pub mod artifact;
 pub mod cat;
@@ -17,6 +18,7 @@ pub mod diff;
 pub mod events;
 pub mod exit;
 pub mod export;
+pub mod help;
 pub mod history;
 pub mod image;
 pub mod inspect;
@@ -44,17 +46,17 @@ mod infile;
 mod jobs;
 mod outfile;
 mod phrase;
+mod verb;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
-
-use self::exit::{Exit, ExitStatus};
+use clap::{FromArgMatches as _, Parser};
 use tracing::level_filters::LevelFilter;
 
+use self::exit::{Exit, ExitStatus};
+use self::verb::verbs;
 use crate::engine::container::Container;
-use crate::journal::log::{self, Target};
 use crate::name::ContainerName;
 use crate::paths::{Paths, Scope};
 
@@ -75,7 +77,7 @@ pub struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    verb: Verb,
 }
 
 /// Options every verb takes.
@@ -95,46 +97,58 @@ struct Global {
     verbose: u8,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Start(start::Args),
-    Stop(stop::Args),
-    Restart(restart::Args),
-    Reload(reload::Args),
-    Kill(kill::Args),
-    Pause(pause::Args),
-    Unpause(unpause::Args),
-    Wait(wait::Args),
-    Ps(ps::Args),
-    Status(status::Args),
-    Inspect(inspect::Args),
-    Logs(logs::Args),
-    History(history::Args),
-    Events(events::Args),
-    Rm(rm::Args),
-    Export(export::Args),
-    Diff(diff::Args),
-    Cp(cp::Args),
-    Mount(mount::Args),
-    Unmount(unmount::Args),
-    Commit(commit::Args),
-    Artifact(artifact::Args),
-    Image(image::Args),
-    Login(login::Args),
-    Logout(logout::Args),
-    Check(check::Args),
-    Cat(cat::Args),
-    Schema(schema::Args),
-    DaemonReload(daemon_reload::Args),
-    Cleanup(cleanup::Args),
-    Completion(completion::Args),
+verbs! {
+    "Run containers" {
+        Start: start,
+        Stop: stop,
+        Restart: restart,
+        Reload: reload,
+        Kill: kill,
+        Pause: pause,
+        Unpause: unpause,
+        Wait: wait,
+        Rm: rm,
+    }
+    "Look at containers" {
+        Ps: ps,
+        Status: status,
+        Inspect: inspect,
+        Logs: logs,
+        History: history,
+        Events: events,
+    }
+    "Files of containers" {
+        Cp: cp,
+        Diff: diff,
+        Export: export,
+        Commit: commit,
+        Mount: mount,
+        Unmount: unmount,
+        Artifact: artifact,
+    }
+    "Images" {
+        Image: image,
+        Login: login,
+        Logout: logout,
+    }
+    "Definitions" {
+        Check: check,
+        Cat: cat,
+        Schema: schema,
+        DaemonReload: daemon_reload,
+    }
+    "Plumbing" {
+        Cleanup: cleanup,
+        Completion: completion,
+        Help: help,
+    }
 }
 
 /// What a verb works on.
 #[derive(Debug)]
 pub struct Context {
-    /// Where everything is.
-    pub paths: Paths,
+    /// Where everything is, or the environment variable that has to say it and does not.
+    paths: Result<Paths, &'static str>,
     /// Whether the paths are those of the running system.
     machine: Machine,
 }
@@ -148,12 +162,7 @@ enum Machine {
 }
 
 impl Context {
-    /// The container `name` of this machine.
-    fn container<'a>(&'a self, name: &'a ContainerName) -> Container<'a> {
-        Container::new(&self.paths, name)
-    }
-
-    fn new(global: &Global) -> anyhow::Result<Self> {
+    fn new(global: &Global) -> Self {
         let machine = match global.root {
             Some(_) => Machine::Tree,
             None => Machine::Running,
@@ -167,10 +176,30 @@ impl Context {
             (false, false) => Scope::User,
         };
         let paths = match scope {
-            Scope::System => Paths::system(root),
-            Scope::User => user_paths(root)?,
+            Scope::System => Ok(Paths::system(root)),
+            Scope::User => Paths::of_user(root),
         };
-        Ok(Self { paths, machine })
+        Self { paths, machine }
+    }
+
+    /// Where everything is. Asked for by the verbs that need it: completions are made while
+    /// packages are built, by anybody.
+    ///
+    /// # Errors
+    ///
+    /// A usage error when there is no user session.
+    pub fn paths(&self) -> Result<&Paths, Exit> {
+        self.paths.as_ref().map_err(|variable| {
+            Exit::usage(format!(
+                "${variable} is not set: there is no user session; log in, or see loginctl(1), \
+                 'enable-linger'"
+            ))
+        })
+    }
+
+    /// The container `name` of this machine.
+    fn container<'a>(&'a self, name: &'a ContainerName) -> Result<Container<'a>, Exit> {
+        Ok(Container::new(self.paths()?, name))
     }
 
     /// Fails for verbs that act on the running system when there is only a directory tree.
@@ -188,70 +217,28 @@ impl Context {
     }
 }
 
-/// The directories of the user who calls.
-fn user_paths(root: &Path) -> Result<Paths, Exit> {
-    Paths::of_user(root).map_err(|variable| {
-        Exit::usage(format!(
-            "${variable} is not set: there is no user session; log in, or see loginctl(1), \
-             'enable-linger'"
-        ))
-    })
-}
-
-/// Sends what the process logs to the journal under systemd, else to standard error, as much as
-/// was asked for.
-pub fn start_logging(cli: &Cli) {
-    let level = match cli.global.verbose {
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        2.. => LevelFilter::TRACE,
-    };
-    let installed = log::install(Target::detect(), level);
-    // Without a journal to log to there still is the container to start.
-    if installed.is_err() {
-        log::install(Target::StandardError, level).ok();
+impl Cli {
+    /// The command line of this process. One that is wrong, or asks for help, ends it.
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|_| {
+            // Help by topic is made of the whole parser, which no start has to wait for.
+            let matches = help::parser().get_matches();
+            Self::from_arg_matches(&matches).unwrap_or_else(|err| err.exit())
+        })
     }
-}
 
-/// Runs the verb.
-pub fn run(cli: &Cli) -> anyhow::Result<ExitStatus> {
-    let context = match &cli.command {
-        // Completions are made while packages are built, by anybody.
-        Command::Completion(args) => return completion::run(args),
-        _ => Context::new(&cli.global)?,
-    };
-    match &cli.command {
-        Command::Artifact(args) => artifact::run(&context, args),
-        Command::Cleanup(args) => cleanup::run(&context, args),
-        Command::Cat(args) => cat::run(args, &context.paths),
-        Command::Check(args) => check::run(args, &context.paths),
-        Command::Completion(args) => completion::run(args),
-        Command::Schema(args) => schema::run(args),
-        Command::Start(args) => start::run(&context, args),
-        Command::Stop(args) => stop::run(&context, args),
-        Command::Restart(args) => restart::run(&context, args),
-        Command::Reload(args) => reload::run(&context, args),
-        Command::Kill(args) => kill::run(&context, args),
-        Command::Pause(args) => pause::run(&context, args),
-        Command::Unpause(args) => unpause::run(&context, args),
-        Command::Wait(args) => wait::run(&context, args),
-        Command::Ps(args) => ps::run(&context, args),
-        Command::Status(args) => status::run(&context, args),
-        Command::Inspect(args) => inspect::run(&context, args),
-        Command::Logs(args) => logs::run(&context, args),
-        Command::History(args) => history::run(&context, args),
-        Command::Events(args) => events::run(&context, args),
-        Command::Rm(args) => rm::run(&context, args),
-        Command::Commit(args) => commit::run(&context, args),
-        Command::Mount(args) => mount::run(&context, args),
-        Command::Unmount(args) => unmount::run(&context, args),
-        Command::Cp(args) => cp::run(&context, args),
-        Command::Diff(args) => diff::run(&context, args),
-        Command::Export(args) => export::run(&context, args),
-        Command::DaemonReload(args) => daemon_reload::run(&context, args),
-        Command::Image(args) => image::run(&context, args),
-        Command::Login(args) => login::run(&context, args),
-        Command::Logout(args) => logout::run(&context, args),
+    /// How much is logged.
+    pub fn log_level(&self) -> LevelFilter {
+        match self.global.verbose {
+            0 => LevelFilter::INFO,
+            1 => LevelFilter::DEBUG,
+            2.. => LevelFilter::TRACE,
+        }
+    }
+
+    /// Runs the verb.
+    pub fn run(&self) -> anyhow::Result<ExitStatus> {
+        self.verb.run(&Context::new(&self.global))
     }
 }
 

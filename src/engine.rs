@@ -6,13 +6,15 @@
 //! that they share is [`container::Container`].
 //!
 //! Rooms, each using only what is to its right (`tests/it/house/layering.rs`): `control → run → files →
-//! {inside, images} → {spec, view} → container`.
+//! {inside, images} → {spec, view} → {refusal, difference} → container`.
 
 pub mod container;
 pub mod control;
+pub mod difference;
 pub mod files;
 pub mod images;
 pub mod inside;
+pub mod refusal;
 pub mod run;
 pub mod spec;
 pub mod view;

@@ -9,7 +9,7 @@
 //! 3. what we use: [`image`], [`storage`], [`registry`], [`runtime`], [`systemd`], [`journal`],
 //!    [`records`]; siblings do not import each other, except image → storage and registry
 //! 4. vocabulary: [`definition`], [`unitfile`], [`settings`], [`mod@reference`], [`digest`], [`name`],
-//!    [`paths`]
+//!    [`paths`], [`platform`], [`instruction`]
 //! 5. kernel: [`sys`], the only place for `unsafe`, raw descriptors and libc
 //!
 //! `docs/architecture.md` tells the same with the reasons.
@@ -20,9 +20,11 @@ pub mod digest;
 pub mod engine;
 pub mod generator;
 pub mod image;
+pub mod instruction;
 pub mod journal;
 pub mod name;
 pub mod paths;
+pub mod platform;
 pub mod records;
 pub mod reference;
 pub mod registry;

@@ -5,15 +5,25 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use tracing::level_filters::LevelFilter;
 use wharf::cli::{self, Cli};
+use wharf::journal::log::{self, Target};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    cli::start_logging(&cli);
-    match cli::run(&cli) {
+    let cli = Cli::of_process();
+    start_logging(cli.log_level());
+    match cli.run() {
         Ok(status) => status.into(),
         Err(err) if cli::is_closed_pipe(&err) => ExitCode::SUCCESS,
         Err(err) => cli::report(&err).into(),
+    }
+}
+
+/// Sends what the process logs to the journal under systemd, else to standard error.
+fn start_logging(level: LevelFilter) {
+    let installed = log::install(Target::detect(), level);
+    // Without a journal to log to there still is the container to start.
+    if installed.is_err() {
+        log::install(Target::StandardError, level).ok();
     }
 }

@@ -5,6 +5,8 @@
 //! Normalised once: `nginx` is `docker.io/library/nginx:latest`. The first component is a registry
 //! when it holds a '.' or ':' or is `localhost`. Equal images compare equal however written.
 
+pub mod pattern;
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -9,13 +9,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use jiff::Timestamp;
-use serde::Serialize;
 
 use super::exit::ExitStatus;
+use super::output::files::{Artifacts as Listed, added_at};
 use super::terminal::{Cell, Colour, Out, Table};
-use super::{Context, infile, jobs, outfile, output, phrase};
-use crate::engine::files::artifact::{Artifact, Artifacts, Existing};
+use super::{Context, infile, jobs, outfile, phrase};
+use crate::engine::files::artifact::{Artifacts, Existing};
 use crate::name::{ArtifactName, ContainerName};
 
 /// Keep small named files with a container
@@ -94,10 +93,13 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     }
 }
 
-fn artifacts<'a>(context: &'a Context, container: &'a ContainerName) -> Artifacts<'a> {
-    Artifacts {
-        container: context.container(container),
-    }
+fn artifacts<'a>(
+    context: &'a Context,
+    container: &'a ContainerName,
+) -> anyhow::Result<Artifacts<'a>> {
+    Ok(Artifacts {
+        container: context.container(container)?,
+    })
 }
 
 fn add(context: &Context, args: &AddArgs) -> anyhow::Result<ExitStatus> {
@@ -110,48 +112,24 @@ fn add(context: &Context, args: &AddArgs) -> anyhow::Result<ExitStatus> {
         true => Existing::Replace,
         false => Existing::Keep,
     };
-    artifacts(context, &args.container).add(&args.name, &mut content, existing)?;
+    artifacts(context, &args.container)?.add(&args.name, &mut content, existing)?;
     Ok(ExitStatus::Success)
 }
 
 fn get(context: &Context, args: &GetArgs) -> anyhow::Result<ExitStatus> {
     // Before there is a file for it.
-    let mut content = artifacts(context, &args.container).open(&args.name)?;
+    let mut content = artifacts(context, &args.container)?.open(&args.name)?;
     outfile::write(args.file.as_deref(), &mut |out| {
         Ok(io::copy(&mut content, out)?)
     })?;
     Ok(ExitStatus::Success)
 }
 
-#[derive(Serialize)]
-struct List<'a> {
-    schema: u32,
-    name: &'a ContainerName,
-    artifacts: Vec<Listed<'a>>,
-}
-
-#[derive(Serialize)]
-struct Listed<'a> {
-    name: &'a ArtifactName,
-    bytes: u64,
-    added_at: String,
-}
-
 fn ls(context: &Context, args: &LsArgs) -> anyhow::Result<ExitStatus> {
-    let found = artifacts(context, &args.container).list()?;
+    let found = artifacts(context, &args.container)?.list()?;
     let mut out = Out::stdout();
     if args.json {
-        let artifacts = found.iter().map(|artifact| Listed {
-            name: &artifact.name,
-            bytes: artifact.bytes,
-            added_at: added_at(artifact),
-        });
-        let list = List {
-            schema: output::SCHEMA,
-            name: &args.container,
-            artifacts: artifacts.collect(),
-        };
-        out.json(&list)?;
+        out.json(&Listed::new(&args.container, &found))?;
     } else {
         let mut table = Table::new(&["NAME", "SIZE", "ADDED"]);
         for artifact in &found {
@@ -167,15 +145,8 @@ fn ls(context: &Context, args: &LsArgs) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// RFC 3339, UTC.
-fn added_at(artifact: &Artifact) -> String {
-    let nanoseconds = i32::try_from(artifact.added.nanoseconds).unwrap_or(0);
-    let time = Timestamp::new(artifact.added.seconds, nanoseconds);
-    time.unwrap_or_default().to_string()
-}
-
 fn rm(context: &Context, args: &RmArgs) -> anyhow::Result<ExitStatus> {
-    let artifacts = artifacts(context, &args.container);
+    let artifacts = artifacts(context, &args.container)?;
     Ok(jobs::each(context, &args.names, |name| {
         artifacts.remove(name)
     }))

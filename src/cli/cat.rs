@@ -8,13 +8,13 @@ use std::path::Path;
 use serde::Serialize;
 use toml::Value;
 
+use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::terminal::{Out, escape};
 use crate::definition::load::{Effective, LoadError, load_effective};
 use crate::definition::merge::Setting;
 use crate::definition::problem::{Problem, serialize_path};
 use crate::name::ContainerName;
-use crate::paths::Paths;
 
 /// Print the merged definition of a container, with the origin of every value
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,8 @@ struct Item<'d> {
 /// # Errors
 ///
 /// There is no such container, it is masked, or standard output cannot be written.
-pub fn run(args: &Args, paths: &Paths) -> anyhow::Result<ExitStatus> {
+pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let effective = load_effective(paths, &args.name).map_err(|err| Exit {
         status: match err {
             LoadError::Undefined { .. } => ExitStatus::NoSuchContainer,

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::Context;
 use super::exit::ExitStatus;
 use super::terminal::{Out, escape};
 use crate::definition::load::scan::Catalogue;
@@ -10,7 +11,6 @@ use crate::definition::load::{LoadError, load_catalogue};
 use crate::definition::problem::Problem;
 use crate::definition::{graph, load};
 use crate::name::ContainerName;
-use crate::paths::Paths;
 use crate::settings::Settings;
 
 /// Check definitions and print what is wrong, with file, line and column
@@ -40,7 +40,8 @@ struct Report<'r> {
 /// # Errors
 ///
 /// Standard output cannot be written.
-pub fn run(args: &Args, paths: &Paths) -> anyhow::Result<ExitStatus> {
+pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let catalogue = Catalogue::scan(paths);
     // All of them are loaded in any case: a cycle goes through containers that were not named.
     let loaded = load_catalogue(&catalogue);

@@ -20,6 +20,6 @@ pub struct Args {
 /// Cleans up.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
-    cleanup::cleanup(context.container(&args.name))?;
+    cleanup::cleanup(context.container(&args.name)?)?;
     Ok(ExitStatus::Success)
 }

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf commit`: make an image of a container as it is now.
 
-use serde::Serialize;
-
 use super::exit::{Exit, ExitStatus};
+use super::output::files::Committed;
 use super::terminal::Out;
-use super::{Context, jobs, output};
+use super::{Context, jobs};
 use crate::engine::files::commit::{self, Options, Pause};
-use crate::image::instruction::Instruction;
-use crate::image::{Digest, Reference};
+use crate::instruction::Instruction;
 use crate::name::ContainerName;
+use crate::reference::Reference;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,18 +45,6 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    schema: u32,
-    reference: Option<Reference>,
-    digest: Digest,
-    id: Digest,
-    diff_id: Digest,
-    layer: Digest,
-    layer_size: u64,
-    warnings: Vec<String>,
-}
-
 /// Makes it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     if args
@@ -77,22 +64,12 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
             false => Pause::GoOn,
         },
     };
-    let committed = commit::commit(context.container(&args.name), &options)?;
-    jobs::warn(&committed.warnings);
+    let committed = commit::commit(context.container(&args.name)?, &options)?;
+    jobs::warn(&committed.warnings.texts, committed.warnings.count);
     let mut out = Out::stdout();
     match &args.reference {
         _ if args.json => {
-            let report = Report {
-                schema: output::SCHEMA,
-                reference: args.reference.clone(),
-                digest: committed.digest,
-                id: committed.id,
-                diff_id: committed.diff_id,
-                layer: committed.layer.digest,
-                layer_size: committed.layer.size,
-                warnings: committed.warnings.texts,
-            };
-            out.json(&report)?;
+            out.json(&Committed::new(args.reference.as_ref(), committed))?;
         }
         Some(reference) => out.line(&format!("committed {}", reference.familiar()))?,
         None => out.line(&format!("committed {}", committed.digest))?,

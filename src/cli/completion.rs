@@ -6,7 +6,8 @@ use std::io;
 use clap::CommandFactory as _;
 
 use super::exit::ExitStatus;
-use super::{Cli, terminal::Out};
+use super::terminal::Out;
+use super::{Cli, Context};
 
 /// Print a completion script for a shell
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ enum Shell {
 }
 
 /// Prints the script.
-pub fn run(args: &Args) -> anyhow::Result<ExitStatus> {
+pub fn run(_context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let shell = match args.shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,

@@ -36,6 +36,7 @@ pub struct Args {
 
 /// Copies.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let links = match args.follow_link {
         true => Links::Follow,
         false => Links::Keep,
@@ -51,17 +52,17 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         | (Some(End::Host(_)), None) => {
             return Err(Exit::usage("one of the two must be in a container: NAME:PATH").into());
         }
-        (Some(from), Some(to)) => transfer::copy(&context.paths, (&from, &to), (links, owners)),
+        (Some(from), Some(to)) => transfer::copy(paths, &from, &to, links, owners),
         (Some(from), None) => {
-            outfile::to_stdout(&mut |out| transfer::send(&context.paths, &from, links, out))
+            outfile::to_stdout(&mut |out| transfer::send(paths, &from, links, out))
         }
-        (None, Some(to)) => transfer::receive(&context.paths, infile::stdin("redirect it")?, &to),
+        (None, Some(to)) => transfer::receive(paths, infile::stdin("redirect it")?, &to),
     };
     let warnings = warnings.map_err(|err| match copy::is_read_only(&err) {
         true => err.context("the destination is mounted read-only"),
         false => err,
     })?;
-    jobs::warn(&warnings);
+    jobs::warn(&warnings.texts, warnings.count);
     Ok(ExitStatus::Success)
 }
 

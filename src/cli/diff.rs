@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf diff`: what a container has changed in its root file system.
 
-use serde::Serialize;
-
 use super::exit::ExitStatus;
+use super::output::files::Changes;
 use super::terminal::{Out, escape_bytes};
-use super::{Context, jobs, output};
+use super::{Context, jobs};
 use crate::engine::files::changes;
 use crate::name::ContainerName;
-use crate::storage::changes::Difference;
 
 /// Show what a container has added (A), changed (C) and deleted (D) since its image
 #[derive(Debug, clap::Args)]
@@ -21,42 +19,18 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report<'a> {
-    schema: u32,
-    name: &'a ContainerName,
-    changes: Vec<Change>,
-}
-
-#[derive(Serialize)]
-struct Change {
-    path: String,
-    kind: Difference,
-}
-
 /// Shows it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let found = changes::changes(context.container(&args.name))?;
-    jobs::warn(&found.warnings);
+    let found = changes::changes(context.container(&args.name)?)?;
+    jobs::warn(&found.warnings.texts, found.warnings.count);
     let mut out = Out::stdout();
     if args.json {
-        let changes = found.differences.iter().map(|(path, kind)| Change {
-            path: shown(path),
-            kind: *kind,
-        });
-        let report = Report {
-            schema: output::SCHEMA,
-            name: &args.name,
-            changes: changes.collect(),
-        };
-        out.json(&report)?;
+        let changes = found.differences.iter();
+        let changes = changes.map(|(path, difference)| (shown(path), *difference));
+        out.json(&Changes::new(&args.name, changes))?;
     } else {
-        for (path, kind) in &found.differences {
-            let letter = match kind {
-                Difference::Added => 'A',
-                Difference::Changed => 'C',
-                Difference::Deleted => 'D',
-            };
+        for (path, difference) in &found.differences {
+            let letter = difference.letter();
             // A line break in a name must not make a line of its own.
             let path = shown(path).replace('\n', "\\n");
             out.line(&format!("{letter} {path}"))?;

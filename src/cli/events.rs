@@ -2,11 +2,10 @@
 //! `wharf events`: what happened to containers, read back from the journal.
 
 use super::exit::ExitStatus;
+use super::output::event::Event;
 use super::terminal::{Out, escape};
-use super::{Context, logs, output, phrase};
-use crate::journal::event::{self, Event};
-use crate::journal::export::Entry;
-use crate::journal::read::{self, AtEnd, Lines, Range};
+use super::{Context, phrase};
+use crate::engine::view::logs::{self, Part, Then};
 use crate::name::ContainerName;
 
 const EXAMPLES: &str = "\
@@ -38,35 +37,26 @@ pub struct Args {
 /// Prints the events.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
-    let range = Range {
-        lines: Lines::All,
-        at_end: if args.follow {
-            AtEnd::Follow
-        } else {
-            AtEnd::Stop
+    let part = Part {
+        last: None,
+        then: match args.follow {
+            true => Then::Follow,
+            false => Then::Stop,
         },
         since: args.since.clone(),
         until: args.until.clone(),
     };
     let mut out = Out::stdout();
-    for entry in read::events(context.paths.scope(), &range)? {
-        let Some(event) = event_of(&entry?) else {
-            continue;
-        };
-        if !args.names.is_empty() && !args.names.contains(&event.name) {
+    for happened in logs::events(context.paths()?, &part)? {
+        let happened = happened?;
+        if !args.names.is_empty() && !args.names.contains(&happened.name) {
             continue;
         }
         let line = if args.json {
-            serde_json::to_string(&event)?
+            serde_json::to_string(&Event::from(happened))?
         } else {
-            let output::Event {
-                time,
-                event,
-                name,
-                message,
-                ..
-            } = &event;
-            let time = phrase::local_time(time);
+            let time = phrase::local_time(&happened.time);
+            let (name, event, message) = (happened.name, happened.event, happened.message);
             escape(&format!("{time}  {name}  {event}  {message}")).into_owned()
         };
         out.line(&line)?;
@@ -76,32 +66,4 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     }
     out.flush()?;
     Ok(ExitStatus::Success)
-}
-
-/// An event of ours; the container is the one whose unit wrote the entry, whatever it claims. Of a
-/// process that had ended when journald looked, there is the claim alone; it was root's or ours.
-fn event_of(entry: &Entry) -> Option<output::Event> {
-    let event = Event::from_message_id(&entry.text(event::MESSAGE_ID)?)?;
-    let unit = entry
-        .text("_SYSTEMD_USER_UNIT")
-        .or_else(|| entry.text("_SYSTEMD_UNIT"))
-        // What PID 1 has forked is in its scope for a moment, and systemd 252 connects it to the
-        // journal before it moves it to its unit: journald remembers that for a second.
-        .filter(|unit| unit != "init.scope")
-        .or_else(|| entry.text(event::OBJECT_UNIT))?;
-    let text = |field: &str| entry.text(field).map(std::borrow::Cow::into_owned);
-    Some(output::Event {
-        schema: output::SCHEMA,
-        time: logs::time_of(entry),
-        event: event.name(),
-        name: ContainerName::from_unit(&unit)?,
-        invocation_id: text("_SYSTEMD_INVOCATION_ID"),
-        image: text(event::IMAGE_NAME),
-        reason: text(event::REASON),
-        code: entry
-            .text(event::EXIT_CODE)
-            .and_then(|code| code.parse().ok()),
-        signal: text(event::EXIT_SIGNAL),
-        message: text("MESSAGE").unwrap_or_default(),
-    })
 }

@@ -6,11 +6,7 @@
 
 use std::process::ExitCode;
 
-use crate::engine::view::definitions::Undefined;
-use crate::image::manifest::NotRunnable;
-use crate::image::pull;
-use crate::registry;
-use crate::systemd::Error as SystemdError;
+use crate::engine::refusal::{self, Kind};
 
 /// How wharf(1) ends. The table in its man page lists the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,23 +82,15 @@ impl Exit {
 
 /// The exit status for an error that reached `main`.
 pub fn status_of(err: &anyhow::Error) -> ExitStatus {
-    for cause in err.chain() {
-        if let Some(exit) = cause.downcast_ref::<Exit>() {
-            return exit.status;
-        }
-        if let Some(Undefined { .. }) = cause.downcast_ref() {
-            return ExitStatus::NoSuchContainer;
-        }
-        if let Some(NotRunnable { .. }) = cause.downcast_ref() {
-            return ExitStatus::NotRunnable;
-        }
-        if let Some(SystemdError::AccessDenied { .. }) = cause.downcast_ref() {
-            return ExitStatus::NotPermitted;
-        }
+    if let Some(exit) = err.chain().find_map(|cause| cause.downcast_ref::<Exit>()) {
+        return exit.status;
     }
-    match pull::registry_error(err).map(registry::Error::kind) {
-        Some(registry::Kind::Denied) => ExitStatus::NotPermitted,
-        Some(_) | None => ExitStatus::Failure,
+    match refusal::kind_of(err) {
+        Kind::Misuse => ExitStatus::Usage,
+        Kind::NoSuchContainer => ExitStatus::NoSuchContainer,
+        Kind::NotRunnable => ExitStatus::NotRunnable,
+        Kind::NotPermitted => ExitStatus::NotPermitted,
+        Kind::Other => ExitStatus::Failure,
     }
 }
 

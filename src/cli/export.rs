@@ -28,8 +28,9 @@ pub struct Args {
 /// Writes it.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let packed = outfile::write(args.output.as_deref(), &mut |out| {
-        export::export(context.container(&args.name), out)
+        export::export(context.container(&args.name)?, out)
     })?;
-    jobs::warn(&packed.warnings);
+    let warnings = packed.warnings;
+    jobs::warn(&warnings.texts, warnings.count);
     Ok(ExitStatus::Success)
 }

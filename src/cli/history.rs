@@ -4,11 +4,13 @@
 use jiff::Timestamp;
 
 use super::exit::ExitStatus;
+use super::output::container::History;
 use super::terminal::{Cell, Colour, Out, Table};
-use super::{Context, output, phrase};
+use super::{Context, phrase};
+use crate::engine::refusal::Undefined;
 use crate::engine::view::definitions::{self, Found};
+use crate::engine::view::run::{self, Ended};
 use crate::name::ContainerName;
-use crate::records::history::{self, Entry};
 
 /// Show how the runs of a container ended, oldest first
 #[derive(Debug, clap::Args)]
@@ -25,18 +27,14 @@ pub struct Args {
 
 /// Prints the history.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let runs = history::load(&context.paths, &args.name)?;
-    if runs.is_empty() && definitions::find(context.container(&args.name)) == Found::Absent {
-        return Err(definitions::undefined(context.container(&args.name)).into());
+    let container = context.container(&args.name)?;
+    let runs = run::ended(container)?;
+    if runs.is_empty() && definitions::find(container) == Found::Absent {
+        return Err(Undefined::new(container).into());
     }
     let mut out = Out::stdout();
     if args.json {
-        let history = output::History {
-            schema: output::SCHEMA,
-            name: args.name.clone(),
-            runs: runs.into_iter().map(output::Run::from).collect(),
-        };
-        out.json(&history)?;
+        out.json(&History::new(args.name.clone(), runs))?;
     } else if args.timing {
         out.table(&timing(&runs))?;
     } else {
@@ -47,7 +45,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
 }
 
 /// Runs are counted backwards, as `logs --run` takes them.
-fn numbered(runs: &[Entry]) -> impl Iterator<Item = (String, &Entry)> {
+fn numbered(runs: &[Ended]) -> impl Iterator<Item = (String, &Ended)> {
     let count = runs.len();
     runs.iter()
         .enumerate()
@@ -57,7 +55,7 @@ fn numbered(runs: &[Entry]) -> impl Iterator<Item = (String, &Entry)> {
         })
 }
 
-fn outcomes(runs: &[Entry]) -> Table {
+fn outcomes(runs: &[Ended]) -> Table {
     let now = Timestamp::now();
     let mut table = Table::new(&["RUN", "STARTED", "RAN", "OUTCOME"]);
     for (number, run) in numbered(runs) {
@@ -77,7 +75,7 @@ fn outcomes(runs: &[Entry]) -> Table {
     table
 }
 
-fn timing(runs: &[Entry]) -> Table {
+fn timing(runs: &[Ended]) -> Table {
     // The columns are the phases of the newest run; an older wharf may have had others.
     let phases: Vec<&str> = runs
         .last()

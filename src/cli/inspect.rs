@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf inspect`: everything known about containers, for programs.
 
+use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
+use super::output::container::{Inspected, Inspection};
 use super::terminal::Out;
-use super::{Context, output};
 use crate::engine::files::size;
 use crate::engine::view::definitions::{self, Found};
-use crate::records::history;
+use crate::engine::view::run;
 
 /// Print everything about containers as JSON, see wharf(1)
 #[derive(Debug, clap::Args)]
@@ -25,9 +26,9 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let status = jobs::each_container(context, &args.names, |managed| {
         let container = managed.container;
         let name = container.name();
-        let seen = managed.observe()?;
-        let history = history::load(&context.paths, name)?;
-        let mut inspected = output::Inspected::new(name.clone(), seen, history);
+        let facts = managed.observe()?.into();
+        let history = run::ended(container)?;
+        let mut inspected = Inspected::new(name.clone(), facts, history);
         inspected.definition = match definitions::find(container) {
             Found::File(path) => Some(path.display().to_string()),
             Found::Masked(_) | Found::Absent => None,
@@ -38,12 +39,8 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         containers.push(inspected);
         Ok(())
     })?;
-    let inspection = output::Inspection {
-        schema: output::SCHEMA,
-        containers,
-    };
     let mut out = Out::stdout();
-    out.json(&inspection)?;
+    out.json(&Inspection::new(containers))?;
     out.flush()?;
     Ok(status)
 }

@@ -5,16 +5,14 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use super::Context;
 use super::exit::{self, ExitStatus};
 use super::terminal::{escape, escape_bytes};
-use crate::engine::control::lifecycle::{self, Done, Freshness, Managed, Refusal};
-use crate::journal::read::{self, AtEnd, Lines, Range};
+use crate::engine::control::jobs::{Control, Order};
+use crate::engine::control::lifecycle::{Done, Freshness, Managed};
+use crate::engine::refusal::Refusal;
+use crate::engine::view::logs;
 use crate::name::ContainerName;
-use crate::storage::walk::Warnings;
-use crate::systemd::manager::{Job, Jobs, Manager};
 
 /// Lines of its journal shown for a container that failed to start.
 const TAIL_LINES: u64 = 10;
@@ -33,11 +31,12 @@ pub(super) fn note(text: &str) {
 }
 
 /// Prints what a walk through a container's files has to say.
-pub(super) fn warn(warnings: &Warnings) {
-    for text in &warnings.texts {
+/// `count` is how many there were; of those `texts` are kept.
+pub(super) fn warn(texts: &[String], count: u64) {
+    for text in texts {
         note(&format!("warning: {text}"));
     }
-    let more = warnings.count.saturating_sub(warnings.texts.len() as u64);
+    let more = count.saturating_sub(texts.len() as u64);
     if more > 0 {
         note(&format!("warning: and {more} more of this kind"));
     }
@@ -58,17 +57,10 @@ fn report(context: &Context, err: &anyhow::Error) {
 }
 
 fn print_tail(context: &Context, invocation_id: &str) -> anyhow::Result<()> {
-    read::sync();
-    let range = Range {
-        lines: Lines::Last(TAIL_LINES),
-        at_end: AtEnd::Stop,
-        since: None,
-        until: None,
-    };
-    for entry in read::run(context.paths.scope(), invocation_id, &range)? {
-        let entry = entry?;
-        let who = entry.text("SYSLOG_IDENTIFIER").unwrap_or_default();
-        let message = escape_bytes(entry.bytes("MESSAGE").unwrap_or_default());
+    for line in logs::tail(context.paths()?, invocation_id, TAIL_LINES)? {
+        let line = line?;
+        let message = escape_bytes(line.message());
+        let who = line.identifier();
         drop(writeln!(io::stderr(), "  {}: {message}", escape(&who)));
     }
     let hint = format!("journalctl _SYSTEMD_INVOCATION_ID={invocation_id}");
@@ -100,66 +92,47 @@ pub(super) fn each_container(
     names: &Names,
     mut act: impl FnMut(&Managed<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<ExitStatus> {
-    let manager = connect(context)?;
+    let control = connect(context)?;
     Ok(each(context, &names.names, |name| {
-        act(&Managed {
-            container: context.container(name),
-            manager: &manager,
-        })
+        act(&control.managed(name))
     }))
 }
 
 /// Connects to the manager.
-pub(super) fn connect(context: &Context) -> anyhow::Result<Manager> {
+pub(super) fn connect(context: &Context) -> anyhow::Result<Control<'_>> {
     context.require_machine()?;
-    Manager::connect(context.paths.scope()).context("connecting to systemd")
+    Control::connect(context.paths()?)
 }
 
 /// Has systemd read the definitions again if they have changed, and says so.
-pub(super) fn refresh(
-    context: &Context,
-    manager: &Manager,
-    names: &[ContainerName],
-) -> anyhow::Result<()> {
-    let fresh = lifecycle::refresh(&context.paths, manager, names)
-        .context("making systemd read changed definitions")?;
-    match fresh {
+pub(super) fn refresh(control: &Control<'_>, names: &[ContainerName]) -> anyhow::Result<()> {
+    match control.refresh(names)? {
         Freshness::Fresh => {}
         Freshness::Reloaded => note("definitions have changed, systemd was reloaded"),
     }
     Ok(())
 }
 
-/// Queues a job for every name, then waits for all of them: as much at once as systemd allows.
-pub(super) fn run_all(
+/// Carries out an order and reports each error; the status is that of the first.
+pub(super) fn carry_out(
     context: &Context,
-    manager: &Manager,
-    (names, limit): (&[ContainerName], Option<Duration>),
-    queue: impl Fn(&Managed<'_>, &Jobs<'_>) -> anyhow::Result<Option<Job>>,
+    control: &Control<'_>,
+    order: Order<'_>,
 ) -> anyhow::Result<ExitStatus> {
-    let mut jobs = manager.jobs()?;
-    let mut queued = Vec::new();
-    let managed = |name| Managed {
-        container: context.container(name),
-        manager,
-    };
-    let refused = each(context, names, |name| {
-        queued.extend(queue(&managed(name), &jobs)?.map(|job| (name, job)));
-        Ok(())
-    });
-    let finished = each(context, &queued, |(name, job)| {
-        match managed(name).finish(&mut jobs, job, limit)? {
-            Done::Now => {}
-            // Zero means kill.
-            Done::Killed if limit == Some(Duration::ZERO) => {}
-            Done::Killed => note(&format!(
-                "container '{name}' did not stop in time and was killed"
-            )),
+    let mut status = ExitStatus::Success;
+    control.carry_out(order, &mut |name, done| match done {
+        Ok(Done::Now) => {}
+        // Zero means kill.
+        Ok(Done::Killed) if order.limit == Some(Duration::ZERO) => {}
+        Ok(Done::Killed) => note(&format!(
+            "container '{name}' did not stop in time and was killed"
+        )),
+        Err(err) => {
+            report(context, &err);
+            if status == ExitStatus::Success {
+                status = exit::status_of(&err);
+            }
         }
-        Ok(())
-    });
-    Ok(match refused {
-        ExitStatus::Success => finished,
-        status => status,
-    })
+    })?;
+    Ok(status)
 }

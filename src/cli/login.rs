@@ -8,10 +8,7 @@ use anyhow::Context as _;
 use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::terminal::{Out, escape};
-use crate::reference::Reference;
-use crate::registry::Client;
-use crate::registry::credentials::{self, AuthFile, Credentials};
-use crate::settings::Settings;
+use crate::engine::images::credentials::{self, Login, Registry};
 use crate::sys::prompt::{Echo, Terminal};
 
 /// Longest password on standard input, such as a JSON key of a cloud.
@@ -35,24 +32,19 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let registry = registry_name(&args.registry)?;
-    let settings = Settings::load(&context.paths)?;
-    let client = Client::new(&context.paths, &settings)?;
+    let registry: Registry = args.registry.parse()?;
+    let paths = context.paths()?;
     let mut out = Out::stdout();
     if args.check {
-        client.verify_stored(&registry)?;
+        credentials::verify_stored(paths, &registry)?;
         out.line(&format!("the credentials for '{registry}' are good"))?;
         out.flush()?;
         return Ok(ExitStatus::Success);
     }
+    let login = Login::new(paths)?;
     let (user, password) = ask(&registry, args)?;
     let shown = escape(&user).into_owned();
-    let credentials = Credentials::Password { user, password };
-    client.verify(&registry, &credentials)?;
-    let path = credentials::login_file(&context.paths);
-    let mut file = AuthFile::load_or_new(&path)?;
-    file.set(&registry, &credentials);
-    file.store()?;
+    let path = login.log_in(&registry, user, password)?;
     out.line(&format!(
         "logged in to '{registry}' as '{shown}'; the password is in '{}', readable by its owner",
         path.display()
@@ -61,21 +53,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-/// The registry as credentials are filed: host, port, path.
-pub(super) fn registry_name(text: &str) -> Result<String, Exit> {
-    let name = text.trim_end_matches('/');
-    // The grammar of references, of which a registry with a path is the beginning.
-    if !Reference::is_registry_name(name) {
-        return Err(Exit::usage(format!(
-            "'{}' is not a registry; write its host without 'https://', such as \
-             registry.example.com:5000",
-            escape(text)
-        )));
-    }
-    Ok(Reference::normal_name(name))
-}
-
-fn ask(registry: &str, args: &Args) -> anyhow::Result<(String, String)> {
+fn ask(registry: &Registry, args: &Args) -> anyhow::Result<(String, String)> {
     let mut terminal = None;
     let mut at_terminal = |question: &str, echo: Echo| -> anyhow::Result<String> {
         if terminal.is_none() {

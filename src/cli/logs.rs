@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf logs`: what containers printed, read back from the journal.
 
-use anyhow::bail;
-use jiff::Timestamp;
-
-use super::exit::{Exit, ExitStatus};
+use super::Context;
+use super::exit::ExitStatus;
 use super::terminal::{Out, escape_bytes};
-use super::{Context, jobs};
-use crate::engine::control::lifecycle::Managed;
-use crate::journal::export::Entry;
-use crate::journal::read::{self, AtEnd, Lines, Range};
+use crate::engine::view::logs::{self, Part, Runs, Then};
 use crate::name::ContainerName;
-use crate::records::history;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,30 +56,28 @@ pub struct Args {
 /// Prints the log.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     context.require_machine()?;
-    let invocation = match (args.all, args.run) {
-        (true, _) => None,
-        (false, Some(number)) => Some(run_id(context, &args.name, number)?),
-        (false, None) => current_id(context, &args.name)?,
+    let runs = match (args.all, args.run) {
+        (true, _) => Runs::All,
+        (false, Some(number)) => Runs::Numbered(number),
+        (false, None) => Runs::Current,
     };
-    let range = Range {
-        lines: args.lines.map_or(Lines::All, Lines::Last),
-        at_end: if args.follow {
-            AtEnd::Follow
-        } else {
-            AtEnd::Stop
+    let part = Part {
+        last: args.lines,
+        then: match args.follow {
+            true => Then::Follow,
+            false => Then::Stop,
         },
         since: args.since.clone(),
         until: args.until.clone(),
     };
-    let unit = args.name.unit();
     let mut out = Out::stdout();
     let escaped = out.is_terminal() && !args.raw;
-    for entry in read::payload(context.paths.scope(), &unit, invocation.as_deref(), &range)? {
-        let entry = entry?;
+    for line in logs::payload(context.container(&args.name)?, runs, &part)? {
+        let line = line?;
         if args.timestamps {
-            out.bytes(format!("{} ", time_of(&entry)).as_bytes())?;
+            out.bytes(format!("{} ", line.time()).as_bytes())?;
         }
-        let message = entry.bytes("MESSAGE").unwrap_or_default();
+        let message = line.message();
         if escaped {
             out.line(&escape_bytes(message))?;
         } else {
@@ -98,53 +90,4 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     }
     out.flush()?;
     Ok(ExitStatus::Success)
-}
-
-/// When an entry was received, RFC 3339.
-pub(super) fn time_of(entry: &Entry) -> String {
-    entry
-        .realtime_micros()
-        .and_then(|micros| Timestamp::from_microsecond(micros).ok())
-        .map_or_else(|| "-".to_owned(), |time| format!("{time:.6}"))
-}
-
-/// The run that systemd knows, else the newest one of the history.
-fn current_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<String>> {
-    let manager = jobs::connect(context)?;
-    let container = Managed {
-        container: context.container(name),
-        manager: &manager,
-    };
-    let seen = container.observe()?;
-    let recorded = seen.last.and_then(|entry| entry.invocation_id);
-    Ok(seen.unit.invocation_id().or(recorded))
-}
-
-/// The run `number` of the history, counted from the newest. A run that goes on is the newest.
-fn run_id(context: &Context, name: &ContainerName, number: i64) -> anyhow::Result<String> {
-    let back = usize::try_from(-number)
-        .map_err(|_| Exit::usage("'--run' takes 0 for the newest run, or -1, -2, … before it"))?;
-    let mut ids: Vec<Option<String>> = history::load(&context.paths, name)?
-        .into_iter()
-        .map(|entry| entry.invocation_id)
-        .collect();
-    if let Some(current) = running_id(context, name)? {
-        ids.push(Some(current));
-    }
-    match ids.iter().rev().nth(back) {
-        Some(Some(id)) => Ok(id.clone()),
-        Some(None) => bail!("that run was in somebody's shell, its output is not in the journal"),
-        None => bail!("container '{name}' has {} recorded runs", ids.len()),
-    }
-}
-
-/// The run that goes on now.
-fn running_id(context: &Context, name: &ContainerName) -> anyhow::Result<Option<String>> {
-    let manager = jobs::connect(context)?;
-    let container = Managed {
-        container: context.container(name),
-        manager: &manager,
-    };
-    let seen = container.observe()?;
-    Ok(seen.unit.invocation_id().filter(|_| seen.state.is_live()))
 }

@@ -6,52 +6,49 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::terminal::Colour;
-use crate::engine::control::lifecycle::outcome;
-use crate::engine::view::status::State;
-use crate::records::history::{Entry, Reason};
-use crate::records::run::{ImageRecord, RunRecord};
-use crate::systemd::unit::ActiveState;
+use crate::engine::view::run::Ended;
+use crate::engine::view::status::{Course, State};
 
 /// What `ps` shows under STATUS.
 pub(super) struct Standing<'a> {
     pub(super) state: State,
-    pub(super) active: ActiveState,
-    pub(super) sub_state: &'a str,
-    pub(super) record: Option<&'a RunRecord>,
-    pub(super) last: Option<&'a Entry>,
+    pub(super) course: Course,
+    /// When the run that goes on was started.
+    pub(super) started_at: Option<&'a str>,
+    pub(super) last: Option<&'a Ended>,
 }
 
 /// One phrase on how a container fares.
 pub(super) fn standing(container: &Standing<'_>, now: Timestamp) -> String {
-    let up = || match container.record {
-        Some(record) => format!("up {}", age(&record.started_at, now)),
+    let up = || match container.started_at {
+        Some(time) => format!("up {}", age(time, now)),
         None => "up".to_owned(),
     };
-    let ended = || match container.last {
-        Some(entry) => ended(entry, now),
-        None if container.active == ActiveState::Failed => "failed".to_owned(),
+    let last = || match container.last {
+        Some(run) => ended(run, now),
+        None if container.course == Course::Failed => "failed".to_owned(),
         None => String::new(),
     };
     match container.state {
         State::Paused => format!("{} (paused)", up()),
-        State::Running if container.active == ActiveState::Deactivating => "stopping".to_owned(),
+        State::Running if container.course == Course::Stopping => "stopping".to_owned(),
         State::Running => up(),
         State::Created => "starting".to_owned(),
         State::Stopped => "cleaning up".to_owned(),
-        State::Exited | State::Configured if container.sub_state.starts_with("auto-restart") => {
-            format!("{}, restarting", ended())
+        State::Exited | State::Configured if container.course == Course::Restarting => {
+            format!("{}, restarting", last())
         }
-        State::Exited | State::Configured | State::Unknown => ended(),
+        State::Exited | State::Configured | State::Unknown => last(),
     }
 }
 
 /// How and when a run ended.
-pub(super) fn ended(entry: &Entry, now: Timestamp) -> String {
-    let age = age(&entry.finished_at, now);
-    let outcome = format!("{} {age} ago", outcome(entry));
-    match (&entry.message, entry.reason) {
-        (Some(message), Reason::Engine) => format!("{outcome}: {}", one_line(message)),
-        (Some(_) | None, _) => outcome,
+pub(super) fn ended(run: &Ended, now: Timestamp) -> String {
+    let age = age(&run.finished_at, now);
+    let outcome = format!("{} {age} ago", run.outcome);
+    match &run.message {
+        Some(message) if run.reason == "engine" => format!("{outcome}: {}", one_line(message)),
+        Some(_) | None => outcome,
     }
 }
 
@@ -109,7 +106,7 @@ pub(super) fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, noun: &st
 }
 
 /// The colour of a state.
-pub(super) fn colour(state: State, last: Option<&Entry>) -> Colour {
+pub(super) fn colour(state: State, last: Option<&Ended>) -> Colour {
     match state {
         State::Running => Colour::Good,
         State::Created | State::Stopped | State::Paused => Colour::Between,
@@ -119,14 +116,6 @@ pub(super) fn colour(state: State, last: Option<&Entry>) -> Colour {
             Some(entry) if entry.service_result.as_deref() != Some("success") => Colour::Bad,
             Some(_) | None => Colour::Plain,
         },
-    }
-}
-
-/// An image or directory as people name it.
-pub(super) fn image(record: &ImageRecord) -> String {
-    match record {
-        ImageRecord::Image { reference, .. } => reference.clone(),
-        ImageRecord::Rootfs(path) => path.display().to_string(),
     }
 }
 

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf ps`: the list of containers.
 
-use anyhow::Context as _;
 use jiff::Timestamp;
 
+use super::Context;
 use super::exit::ExitStatus;
+use super::output::container::List;
 use super::phrase::{self, Standing};
 use super::terminal::{Cell, Colour, Out, Table};
-use super::{Context, jobs, output};
 use crate::engine::view::definitions::Gist;
 use crate::engine::view::listing::{self, Listed, Which};
 use crate::engine::view::status::State;
-use crate::systemd::unit::ActiveState;
 
 /// List containers
 #[derive(Debug, clap::Args)]
@@ -30,20 +29,15 @@ pub struct Args {
 /// Prints the list.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let which = if args.all { Which::All } else { Which::Live };
-    let manager = match context.require_machine() {
-        Ok(()) => Some(jobs::connect(context)?),
+    let paths = context.paths()?;
+    let listed = match context.require_machine() {
+        Ok(()) => listing::list(paths, which)?,
         // A directory tree has definitions and histories, and nothing that runs.
-        Err(_) => None,
+        Err(_) => listing::list_resting(paths, which)?,
     };
-    let listed =
-        listing::list(&context.paths, manager.as_ref(), which).context("listing containers")?;
     let mut out = Out::stdout();
     if args.json {
-        let list = output::List {
-            schema: output::SCHEMA,
-            containers: listed.into_iter().map(output::Summary::from).collect(),
-        };
-        out.json(&list)?;
+        out.json(&List::new(listed))?;
     } else if args.quiet {
         for container in &listed {
             out.line(container.name.as_str())?;
@@ -59,21 +53,18 @@ fn print_table(out: &mut Out, listed: &[Listed]) -> anyhow::Result<()> {
     let now = Timestamp::now();
     let mut table = Table::new(&["NAME", "IMAGE", "STATE", "STATUS", "PID"]);
     for container in listed {
-        let unit = container.unit.as_ref();
-        let record = container.record.as_ref();
+        let run = container.run.as_ref();
         let last = container.last.as_ref();
         let standing = Standing {
             state: container.state,
-            active: unit.map_or(ActiveState::Inactive, |unit| unit.active),
-            sub_state: unit.map_or("dead", |unit| unit.sub_state.as_str()),
-            record,
+            course: container.course,
+            started_at: run.map(|run| run.started_at.as_str()),
             last,
         };
-        let recorded = record
-            .map(|record| &record.image)
-            .or(last.and_then(|entry| entry.image.as_ref()));
+        let root = run.map(|run| &run.root);
+        let root = root.or(last.and_then(|ended| ended.root.as_ref()));
         let mut status = phrase::standing(&standing, now);
-        let mut image = recorded.map(phrase::image);
+        let mut image = root.map(ToString::to_string);
         match &container.gist {
             Some(Gist::Image(defined)) => image = image.or_else(|| Some(defined.clone())),
             // What the next start will say.
@@ -82,7 +73,7 @@ fn print_table(out: &mut Out, listed: &[Listed]) -> anyhow::Result<()> {
             }
             Some(Gist::Broken(_)) | None => {}
         }
-        let pid = record.filter(|_| matches!(container.state, State::Running | State::Paused));
+        let pid = run.filter(|_| matches!(container.state, State::Running | State::Paused));
         table.push(vec![
             Cell::new(container.name.as_str(), Colour::Plain),
             Cell::new(image.as_deref().unwrap_or("-"), Colour::Plain),
@@ -92,7 +83,7 @@ fn print_table(out: &mut Out, listed: &[Listed]) -> anyhow::Result<()> {
             ),
             Cell::new(&status, Colour::Plain),
             Cell::new(
-                &pid.map(|r| r.pid.to_string()).unwrap_or_default(),
+                &pid.map(|run| run.pid.to_string()).unwrap_or_default(),
                 Colour::Dim,
             ),
         ]);

@@ -4,6 +4,7 @@
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
+use crate::engine::control::jobs::{Order, Task};
 use crate::engine::run::reload;
 
 /// Make containers reload their own configuration, as 'reload' in the definition says
@@ -21,14 +22,17 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     if args.foreground {
         context.require_machine()?;
         for name in args.names.names.iter() {
-            reload::run(context.container(name))?;
+            reload::run(context.container(name)?)?;
         }
         return Ok(ExitStatus::Success);
     }
-    let manager = jobs::connect(context)?;
+    let control = jobs::connect(context)?;
     let names = args.names.names.as_slice();
-    jobs::refresh(context, &manager, names)?;
-    jobs::run_all(context, &manager, (names, None), |container, jobs| {
-        container.queue_reload(jobs).map(Some)
-    })
+    jobs::refresh(&control, names)?;
+    let order = Order {
+        task: Task::Reload,
+        names,
+        limit: None,
+    };
+    jobs::carry_out(context, &control, order)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
+use crate::engine::control::jobs::{Order, Task};
 
 /// Restart containers; those that do not run are started
 #[derive(Debug, clap::Args)]
@@ -19,11 +20,14 @@ pub struct Args {
 
 /// Restarts them.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
+    let control = jobs::connect(context)?;
     let names = args.names.names.as_slice();
-    jobs::refresh(context, &manager, names)?;
+    jobs::refresh(&control, names)?;
     let limit = args.time.map(|seconds| Duration::from_secs(seconds.into()));
-    jobs::run_all(context, &manager, (names, limit), |container, jobs| {
-        container.queue_restart(jobs).map(Some)
-    })
+    let order = Order {
+        task: Task::Restart,
+        names,
+        limit,
+    };
+    jobs::carry_out(context, &control, order)
 }

@@ -7,7 +7,9 @@ use super::jobs::{self, Names};
 use super::terminal::Out;
 use crate::engine::control::remove;
 
-/// Remove what is kept of containers that do not run: exit history, writable layer, artifacts
+/// Remove what is kept of containers that do not run
+///
+/// That is their exit history, their writable layer and their artifacts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

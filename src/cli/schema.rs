@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf schema`: the JSON Schema of definitions, for editors.
 
+use super::Context;
 use super::exit::ExitStatus;
 use super::terminal::Out;
 use crate::definition::schema::render_schema;
@@ -14,7 +15,7 @@ pub struct Args {}
 /// # Errors
 ///
 /// Standard output cannot be written.
-pub fn run(_args: &Args) -> anyhow::Result<ExitStatus> {
+pub fn run(_context: &Context, _args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
     out.json(&render_schema())?;
     out.flush()?;

@@ -7,6 +7,7 @@
 use super::Context;
 use super::exit::{Exit, ExitStatus};
 use super::jobs::{self, Names};
+use crate::engine::control::jobs::{Order, Task};
 use crate::engine::run::start;
 use crate::name::ContainerName;
 
@@ -36,16 +37,19 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
         };
         return foreground(context, name);
     }
-    let manager = jobs::connect(context)?;
-    jobs::refresh(context, &manager, names)?;
-    jobs::run_all(context, &manager, (names, None), |container, jobs| {
-        container.queue_start(jobs)
-    })
+    let control = jobs::connect(context)?;
+    jobs::refresh(&control, names)?;
+    let order = Order {
+        task: Task::Start,
+        names,
+        limit: None,
+    };
+    jobs::carry_out(context, &control, order)
 }
 
 /// Runs one container here, or in its unit when systemd runs us.
 fn foreground(context: &Context, name: &ContainerName) -> anyhow::Result<ExitStatus> {
-    let status = start::foreground(context.container(name)).map_err(|err| Exit {
+    let status = start::foreground(context.container(name)?).map_err(|err| Exit {
         status: ExitStatus::Payload(start::exit_status(&err)),
         message: format!("{err:#}"),
     })?;

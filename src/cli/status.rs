@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
-use super::output::{Limits, Usage};
 use super::phrase::{self, Standing};
 use super::terminal::{Out, escape};
 use crate::engine::view::definitions::{self, Found};
-use crate::engine::view::status::{Observed, State};
+use crate::engine::view::facts::Facts;
+use crate::engine::view::run::Root;
+use crate::engine::view::status::State;
 use crate::name::ContainerName;
-use crate::records::run::ImageRecord;
 
 /// Show how containers fare; ends with 3 if one does not run
 #[derive(Debug, clap::Args)]
@@ -27,14 +27,14 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut all_run = true;
     let status = jobs::each_container(context, &args.names, |managed| {
         let name = managed.container.name();
-        let seen = managed.observe()?;
-        all_run &= matches!(seen.state, State::Running | State::Paused);
+        let facts: Facts = managed.observe()?.into();
+        all_run &= matches!(facts.state, State::Running | State::Paused);
         let file = match definitions::find(managed.container) {
             Found::File(path) => path.display().to_string(),
             Found::Masked(path) => format!("masked by {}", path.display()),
             Found::Absent => "none any more".to_owned(),
         };
-        print(&mut out, name, &seen, &file)
+        print(&mut out, name, &facts, &file)
     })?;
     out.flush()?;
     Ok(match status {
@@ -43,12 +43,11 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     })
 }
 
-fn print(out: &mut Out, name: &ContainerName, seen: &Observed, file: &str) -> anyhow::Result<()> {
+fn print(out: &mut Out, name: &ContainerName, seen: &Facts, file: &str) -> anyhow::Result<()> {
     let standing = Standing {
         state: seen.state,
-        active: seen.unit.active(),
-        sub_state: seen.unit.text("SubState"),
-        record: seen.record.as_ref(),
+        course: seen.course,
+        started_at: seen.run.as_ref().map(|run| run.started_at.as_str()),
         last: seen.last.as_ref(),
     };
     let mut state = seen.state.word().to_owned();
@@ -70,53 +69,51 @@ fn print(out: &mut Out, name: &ContainerName, seen: &Observed, file: &str) -> an
     Ok(())
 }
 
-fn facts_of_run(seen: &Observed) -> Vec<(&'static str, String)> {
-    let Some(record) = seen.record.as_ref().filter(|_| seen.state.is_live()) else {
+fn facts_of_run(seen: &Facts) -> Vec<(&'static str, String)> {
+    let Some(run) = &seen.run else {
         return Vec::new();
     };
-    let image = match &record.image {
-        ImageRecord::Image { reference, digest } => format!("{reference} ({digest})"),
-        ImageRecord::Rootfs(path) => path.display().to_string(),
+    let image = match &run.root {
+        Root::Image { reference, digest } => format!("{reference} ({digest})"),
+        Root::Directory(path) => path.display().to_string(),
     };
     vec![
         ("Image", image),
-        ("Id", record.id.as_str().to_owned()),
-        ("Command", record.args.join(" ")),
-        ("Started", phrase::local_time(&record.started_at)),
+        ("Id", run.id.clone()),
+        ("Command", run.args.join(" ")),
+        ("Started", phrase::local_time(&run.started_at)),
     ]
 }
 
-fn facts_of_unit(name: &ContainerName, seen: &Observed) -> Vec<(&'static str, String)> {
+fn facts_of_unit(name: &ContainerName, seen: &Facts) -> Vec<(&'static str, String)> {
     let unit = &seen.unit;
-    let text = |property| unit.text(property);
     let mut view = format!(
         "{}, {} ({})",
         name.unit(),
-        text("ActiveState"),
-        text("SubState")
+        unit.active_state,
+        unit.sub_state
     );
-    match text("Result") {
+    match unit.result.as_str() {
         "success" | "" => {}
         result => view.push_str(&format!(", result '{result}'")),
     }
     let mut facts = vec![("Unit", view)];
-    if let Some(pid) = unit.number("MainPID").filter(|pid| *pid != 0) {
+    if let Some(pid) = unit.main_pid {
         facts.push(("Main PID", pid.to_string()));
     }
-    if !text("StatusText").is_empty() {
-        facts.push(("Says", text("StatusText").to_owned()));
+    if !unit.status_text.is_empty() {
+        facts.push(("Says", unit.status_text.clone()));
     }
-    if let Some(restarts) = unit.number("NRestarts").filter(|count| *count != 0) {
-        facts.push(("Restarts", restarts.to_string()));
+    if unit.restarts != 0 {
+        facts.push(("Restarts", unit.restarts.to_string()));
     }
-    if unit.is_set("NeedDaemonReload") {
+    if unit.need_daemon_reload {
         facts.push((
             "Note",
             "definitions have changed; the next start has them".to_owned(),
         ));
     }
-    let limits = Limits::new(unit);
-    let usage = Usage::new(unit);
+    let (limits, usage) = (&seen.limits, &seen.usage);
     facts.push(("Memory", of(usage.memory, limits.memory_max, phrase::bytes)));
     facts.push((
         "Tasks",

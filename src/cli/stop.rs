@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Context;
 use super::exit::ExitStatus;
 use super::jobs::{self, Names};
+use crate::engine::control::jobs::{Order, Task};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,10 +27,13 @@ pub struct Args {
 
 /// Stops them.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
-    let manager = jobs::connect(context)?;
+    let control = jobs::connect(context)?;
     let limit = args.time.map(|seconds| Duration::from_secs(seconds.into()));
     let names = args.names.names.as_slice();
-    jobs::run_all(context, &manager, (names, limit), |container, jobs| {
-        container.queue_stop(jobs)
-    })
+    let order = Order {
+        task: Task::Stop,
+        names,
+        limit,
+    };
+    jobs::carry_out(context, &control, order)
 }

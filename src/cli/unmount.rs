@@ -16,6 +16,6 @@ pub struct Args {
 /// Unmounts them.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     Ok(jobs::each(context, &args.names.names, |name| {
-        mount::unmount(context.container(name)).map(drop)
+        mount::unmount(context.container(name)?).map(drop)
     }))
 }

@@ -26,7 +26,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let mut out = Out::stdout();
     let mut last = 0;
     let status = jobs::each(context, &args.names.names, |name| {
-        last = wait::wait(context.container(name))?;
+        last = wait::wait(context.container(name)?)?;
         out.line(&last.to_string())?;
         Ok(out.flush()?)
     });

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io;
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
 
 use super::damage::is_damage;
 use super::record::file_name;
@@ -32,24 +31,22 @@ pub enum Place {
 }
 
 /// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Where it is, for programs.
-    #[serde(skip)]
     pub place: Place,
     /// `reference`, `blob`, `layer` or `store`, and which one.
     pub subject: String,
     /// What is wrong.
     pub problem: String,
     /// Whether that is what is stored; else the machine could not read it.
-    #[serde(skip)]
     pub is_damage: bool,
     /// The images that need it.
     pub images: Vec<String>,
 }
 
 /// What a check looked at and found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// References read.
     pub references: usize,

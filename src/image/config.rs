@@ -6,14 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context as _, bail, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
 
-use super::manifest::{LAYERS_MAX, Platform};
+use super::manifest::LAYERS_MAX;
 use crate::digest::Digest;
+use crate::instruction::check_value;
+use crate::platform::Platform;
 
 /// What an image says about its process; all of it can be overridden by a definition.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     /// First words of the command line.
     pub entrypoint: Vec<String>,
@@ -38,8 +40,8 @@ pub struct Config {
 }
 
 /// `HEALTHCHECK` of an image, as data.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all(deserialize = "PascalCase"))]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub struct Healthcheck {
     /// `["NONE"]`, `["CMD", …]` or `["CMD-SHELL", SCRIPT]`.
     #[serde(deserialize_with = "null_is_default")]
@@ -78,7 +80,7 @@ pub struct ConfigFile {
 }
 
 /// One step of how an image was built: text for people, that nothing depends on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct HistoryEntry {
     /// When, RFC 3339.
@@ -216,35 +218,6 @@ fn check(raw: RawConfig) -> anyhow::Result<Config> {
         }
     }
     Ok(config)
-}
-
-/// Checks a value that must fit on a line by the grammar of its key.
-pub(super) fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
-    let valid = match key {
-        "WorkingDir" | "Volumes" => value.starts_with('/'),
-        "StopSignal" => value
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-')),
-        "ExposedPorts" => is_port(value),
-        _ => true,
-    };
-    if !valid || value.chars().any(char::is_control) {
-        bail!("key '{key}' has a bad value '{}'", value.escape_debug());
-    }
-    Ok(())
-}
-
-/// `PORT[-PORT][/PROTOCOL]`.
-fn is_port(value: &str) -> bool {
-    let (ports, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let number = |text: &str| {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse::<u16>().ok().filter(|_| digits)
-    };
-    let protocol = protocol.to_ascii_lowercase();
-    matches!(protocol.as_str(), "tcp" | "udp" | "sctp")
-        && matches!((number(first), number(last)), (Some(a), Some(b)) if a <= b)
 }
 
 #[cfg(test)]

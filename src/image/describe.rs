@@ -13,6 +13,7 @@ use super::manifest::LAYERS_MAX;
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
 use super::platform::{self, Found};
 use super::{Digest, Reference};
+use crate::platform::Platform;
 
 /// How many documents are read of one archive (threats R7).
 const DOCUMENTS_MAX: usize = 100;
@@ -153,7 +154,7 @@ fn choose(mut group: Vec<Descriptor>) -> anyhow::Result<Descriptor> {
         (Some(only), true) => Ok(only),
         (last, _) => {
             group.extend(last);
-            platform::select(&group, &manifest::local_platform()).cloned()
+            platform::select(&group, &Platform::local()).cloned()
         }
     }
 }
@@ -173,7 +174,7 @@ fn read_image(
     };
     let bytes = read(descriptor)?;
     let document = manifest::parse_described(&bytes, descriptor)?;
-    let platform = manifest::local_platform();
+    let platform = Platform::local();
     let Found { manifest, bytes } = platform::find(bytes, document, &platform, &mut read)?;
     let config_bytes = read_blob(archive, &manifest.config)?;
     let config = config::parse(&config_bytes)?;

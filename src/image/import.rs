@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 
 use super::change::Expected;
 use super::config;
-use super::instruction::{self, Instruction};
-use super::manifest::{self, CONFIG_TYPE, Descriptor, Manifest};
+use super::manifest::{CONFIG_TYPE, Descriptor, Manifest};
 use super::store::Store;
 use super::{Digest, Reference};
+use crate::instruction::{self, Instruction};
+use crate::platform::Platform;
 
 /// What the image says besides its content.
 #[derive(Debug, Default)]
@@ -50,7 +51,7 @@ pub fn import(
 ) -> anyhow::Result<Imported> {
     let change = store.change()?;
     let layer = change.add_layer(tar, &Expected::default(), progress)?;
-    let platform = manifest::local_platform();
+    let platform = Platform::local();
     let mut document = json!({
         "created": labels.created,
         "architecture": platform.architecture,

@@ -14,9 +14,10 @@ use super::archive::{Archive, Opened};
 use super::change::{Change, Expected};
 use super::config::ConfigFile;
 use super::describe::{Described, LayerSource, describe};
-use super::manifest::{self, CONFIG_TYPE, Descriptor, Manifest};
+use super::manifest::{CONFIG_TYPE, Descriptor, Manifest};
 use super::store::Store;
 use super::{Digest, Reference};
+use crate::platform::Platform;
 use crate::registry::policy::{Origin, Policy};
 
 /// Where to load from.
@@ -53,7 +54,7 @@ pub enum Event {
 }
 
 /// An image that was loaded.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
     /// Its names.
     pub references: Vec<Reference>,
@@ -185,7 +186,7 @@ impl Work<'_> {
     }
 
     fn warn_platform(&self, config: &ConfigFile) {
-        let (found, local) = (config.platform(), manifest::local_platform());
+        let (found, local) = (config.platform(), Platform::local());
         if !local.runs(&found) {
             self.tell(Event::Warning(format!(
                 "the image is for {found}, this machine is {local}"

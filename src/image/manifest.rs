@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::platform::Platform;
 use crate::storage::decode::Compression;
 
 /// Most layers of an image (threats T26), and so most diff IDs.
@@ -40,20 +41,6 @@ pub struct Descriptor {
     /// Names and other data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<std::collections::BTreeMap<String, String>>,
-}
-
-/// For which machines an image is, in Go's words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// GOOS.
-    #[serde(default)]
-    pub os: String,
-    /// GOARCH.
-    #[serde(default)]
-    pub architecture: String,
-    /// Such as `v7` of `arm`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
 }
 
 /// A manifest: one image.
@@ -291,24 +278,6 @@ pub fn layer_type(compression: Compression) -> &'static str {
         Compression::Plain => "application/vnd.oci.image.layer.v1.tar",
         Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
         Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-    }
-}
-
-/// The machine this program was built for, in Go's words.
-pub fn local_platform() -> Platform {
-    let (architecture, variant) = match std::env::consts::ARCH {
-        "x86_64" => ("amd64", None),
-        "x86" => ("386", None),
-        "aarch64" => ("arm64", Some("v8")),
-        "arm" => ("arm", Some("v7")),
-        "powerpc64" => ("ppc64le", None),
-        "loongarch64" => ("loong64", None),
-        other => (other, None),
-    };
-    Platform {
-        os: "linux".to_owned(),
-        architecture: architecture.to_owned(),
-        variant: variant.map(str::to_owned),
     }
 }
 

@@ -5,12 +5,10 @@
 //! that the machine can run the highest; of equals the first. Only the way to that manifest is
 //! read, so an index that nests without end costs nothing (threats R7, R8).
 
-use std::fmt;
-use std::str::FromStr;
-
 use anyhow::{anyhow, ensure};
 
-use super::manifest::{self, Descriptor, Document, Manifest, Platform};
+use super::manifest::{self, Descriptor, Document, Manifest};
+use crate::platform::Platform;
 
 /// How deep indexes may nest, and how many documents are read on the way.
 const INDEX_DEPTH_MAX: usize = 3;
@@ -18,86 +16,6 @@ const DOCUMENTS_MAX: usize = 100;
 
 /// Most platforms that an error lists.
 const SHOWN_MAX: usize = 20;
-
-impl FromStr for Platform {
-    type Err = String;
-
-    /// `OS/ARCH[/VARIANT]`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_word = |word: &&str| {
-            !word.is_empty()
-                && word.len() <= 32
-                && word
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.')
-        };
-        let words: Vec<&str> = text.split('/').filter(is_word).collect();
-        match (words.as_slice(), text.matches('/').count()) {
-            (&[os, architecture], 1) => Ok(Self {
-                os: os.to_owned(),
-                architecture: architecture.to_owned(),
-                variant: None,
-            }),
-            (&[os, architecture, variant], 2) => Ok(Self {
-                os: os.to_owned(),
-                architecture: architecture.to_owned(),
-                variant: Some(variant.to_owned()),
-            }),
-            (_, _) => Err("it must be OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            os,
-            architecture,
-            variant,
-        } = self;
-        write!(f, "{}/{}", os.escape_debug(), architecture.escape_debug())?;
-        match variant {
-            Some(variant) => write!(f, "/{}", variant.escape_debug()),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Platform {
-    /// The variant, where none means one.
-    fn level(&self) -> &str {
-        match (self.variant.as_deref(), self.architecture.as_str()) {
-            (Some(variant), _) => variant,
-            (None, "amd64") => "v1",
-            (None, "arm64") => "v8",
-            (None, "arm") => "v7",
-            (None, _) => "",
-        }
-    }
-
-    /// Whether and how well a machine of this platform runs what is made for `offered`: 0 is best.
-    fn distance(&self, offered: &Self) -> Option<u32> {
-        if offered.os != self.os || offered.architecture != self.architecture {
-            return None;
-        }
-        if offered.variant == self.variant {
-            return Some(0);
-        }
-        let number = |level: &str| level.strip_prefix('v')?.parse::<u32>().ok();
-        let (own, other) = (self.level(), offered.level());
-        if own == other {
-            return Some(1);
-        }
-        // A machine runs what was made for its predecessors: v7 of arm runs v6.
-        let behind = number(own)?.checked_sub(number(other)?)?;
-        behind.checked_add(1)
-    }
-
-    /// Whether a machine of this platform runs what is made for `offered`.
-    pub fn runs(&self, offered: &Self) -> bool {
-        self.distance(offered).is_some()
-    }
-}
 
 /// The manifest of an index that runs on `platform`: same system and architecture; the same
 /// variant, then the highest lower one; the first of equals. An entry without a platform counts
@@ -266,10 +184,7 @@ mod tests {
             );
         }
         let bare = [entry(None, 0)];
-        assert_eq!(
-            select(&bare, &manifest::local_platform()).unwrap(),
-            &bare[0]
-        );
+        assert_eq!(select(&bare, &Platform::local()).unwrap(), &bare[0]);
         let others = ["windows/arm", "unknown/unknown", "linux/arm/v6"];
         let index: Vec<Descriptor> = others.iter().map(|text| entry(Some(text), 0)).collect();
         let err = select(&index, &"linux/s390x".parse().unwrap()).unwrap_err();

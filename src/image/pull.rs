@@ -6,7 +6,6 @@
 //! all of it is verified, unpacked and flushed. Bringing layers is `fetch`'s part.
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use serde::Serialize;
 
 use super::change::Change;
 use super::config::{self, ConfigFile};
@@ -14,11 +13,12 @@ use super::damage::sift;
 use super::event::{Event, Report};
 use super::fetch;
 use super::flight::{self, Flight, Part};
-use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Platform};
+use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor};
 use super::platform::{self, Found};
 use super::store::{Documents, Store};
 use super::{Digest, Reference};
 use crate::definition::PullPolicy;
+use crate::platform::Platform;
 use crate::registry::{self, Client};
 
 /// What a pull is asked for.
@@ -31,8 +31,7 @@ pub struct Options {
 }
 
 /// How an image got where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// From the registry.
     Pulled,
@@ -43,7 +42,7 @@ pub enum Outcome {
 }
 
 /// An image that is in the store now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
     /// Its name.
     pub reference: Reference,
@@ -266,7 +265,7 @@ impl Pull<'_> {
 
     fn platform(&self) -> Platform {
         let asked = self.options.platform.clone();
-        asked.unwrap_or_else(manifest::local_platform)
+        asked.unwrap_or_else(Platform::local)
     }
 
     fn bring(&self, remote: Remote) -> anyhow::Result<Pulled> {

@@ -20,6 +20,7 @@ use super::platform;
 use super::record::file_name;
 use super::store::{Record, Store};
 use super::{Digest, Reference};
+use crate::platform::Platform;
 use crate::registry::Client;
 use crate::storage::layer;
 use crate::sys::dir::Dir;
@@ -143,7 +144,7 @@ impl Work<'_> {
             Document::Manifest(_) => (vec![fetched.digest], None),
             Document::Index(entries) => {
                 // This machine's before those of others, which may be stored too.
-                let ours = platform::select(&entries, &manifest::local_platform()).ok();
+                let ours = platform::select(&entries, &Platform::local()).ok();
                 let all = ours.into_iter().chain(&entries);
                 let offered = all.map(|entry| entry.digest).collect();
                 (offered, Some(fetched.digest))

@@ -8,15 +8,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 use super::Digest;
 use super::store::Store;
 use crate::storage::layer;
 use crate::sys;
 
 /// What one image takes up, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
     /// Its unpacked layers.
     pub bytes: u64,

@@ -17,8 +17,7 @@ use crate::sys::dir::{Dir, Entry, Kind, Names};
 use crate::sys::root::{Links, Root};
 
 /// What became of a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Difference {
     /// It is new.
     Added,

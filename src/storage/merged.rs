@@ -12,7 +12,6 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use serde::Serialize;
 
 use super::names::OPAQUE_XATTR;
 use super::{facts, layer};
@@ -24,8 +23,7 @@ use crate::sys::root::{Links, Root};
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// How a path differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// It is there only now.
     Added,

@@ -248,6 +248,90 @@ fn usage_errors() {
     }
 }
 
+/// The lines of help that name a verb, with the headings that they are under.
+fn listed(help: &str) -> Vec<(String, String)> {
+    let mut heading = "";
+    let mut found = Vec::new();
+    for line in help.lines().take_while(|line| *line != "Options:") {
+        match line.strip_prefix("  ") {
+            Some(verb) => {
+                let name = verb.split(' ').next().unwrap();
+                found.push((heading.to_owned(), name.to_owned()));
+            }
+            None => heading = line,
+        }
+    }
+    found
+}
+
+#[test]
+fn help_groups_the_verbs() {
+    let (status, help, stderr) = wharf(&["help"]);
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(wharf(&["--help"]).1, help);
+    // Nothing was asked for: the same where mistakes are told.
+    assert_eq!(wharf(&[]), (2, String::new(), help.clone()));
+    let verbs = listed(&help);
+    for (heading, name) in [
+        ("Run containers:", "start"),
+        ("Look at containers:", "ps"),
+        ("Files of containers:", "cp"),
+        ("Images:", "image"),
+        ("Definitions:", "daemon-reload"),
+        ("Plumbing:", "cleanup"),
+    ] {
+        let expected = (heading.to_owned(), name.to_owned());
+        assert!(verbs.contains(&expected), "{expected:?} in {help}");
+    }
+    let plumbing = verbs.iter().position(|(heading, _)| heading == "Plumbing:");
+    let behind = verbs.iter().skip(plumbing.unwrap());
+    assert!(behind.into_iter().all(|(h, _)| h == "Plumbing:"), "{help}");
+}
+
+#[test]
+fn every_verb_is_in_one_group() {
+    use clap::CommandFactory as _;
+    let command = wharf::cli::Cli::command();
+    let image = command.find_subcommand("image").unwrap();
+    let of_image = wharf(&["help", "image"]).1;
+    for (command, help) in [(&command, wharf(&["help"]).1), (image, of_image)] {
+        let defined = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        let mut defined: Vec<&str> = defined.map(clap::Command::get_name).collect();
+        defined.sort_unstable();
+        let mut shown: Vec<String> = listed(&help).into_iter().map(|(_, name)| name).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, defined);
+        let wide = help.lines().find(|line| line.chars().count() > 100);
+        assert_eq!(wide, None, "as much as clap wraps the rest to");
+    }
+}
+
+#[test]
+fn help_of_a_verb() {
+    for words in [&["start"][..], &["image"], &["image", "pull"], &["help"]] {
+        let of_help = wharf(&[&["help"], words].concat());
+        assert_eq!(of_help, wharf(&[words, &["--help"]].concat()), "{words:?}");
+        assert_eq!((of_help.0, of_help.2.as_str()), (0, ""), "{words:?}");
+    }
+    let (status, stdout, stderr) = wharf(&["help", "strat"]);
+    assert_eq!((status, stdout.as_str()), (2, ""));
+    assert!(
+        stderr.contains("unrecognized subcommand 'strat'"),
+        "{stderr}"
+    );
+}
+
+/// Packages are built by whoever; what needs no container needs no session either.
+#[test]
+fn help_and_completions_need_no_session() {
+    for args in [&["help"][..], &["completion", "bash"], &["schema"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wharf"));
+        let command = command.arg("--user").args(args.iter());
+        let output = command.env("XDG_RUNTIME_DIR", "").env("HOME", "").output();
+        assert_eq!(output.unwrap().status.code(), Some(0), "{args:?}");
+    }
+}
+
 #[test]
 fn completions_name_the_verbs() {
     for shell in ["bash", "zsh", "fish"] {

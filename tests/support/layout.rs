@@ -81,7 +81,7 @@ pub fn descriptor(media_type: &str, blob: &[u8]) -> serde_json::Value {
 pub fn config(layers: &[Layer]) -> Vec<u8> {
     let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
     serde_json::json!({
-        "architecture": wharf::image::manifest::local_platform().architecture,
+        "architecture": wharf::platform::Platform::local().architecture,
         "os": "linux",
         "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},

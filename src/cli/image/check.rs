@@ -4,18 +4,12 @@
 use std::io::{self, IsTerminal as _};
 
 use indicatif::ProgressBar;
-use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::SCHEMA;
-use crate::cli::phrase;
+use crate::cli::output::store::Checked;
 use crate::cli::terminal::{Out, escape};
-use crate::engine::images::needs;
-use crate::image::check::{Finding, Report, check};
-use crate::image::repair::{Outcome, repair};
-use crate::paths::Paths;
-use crate::registry::Client;
-use crate::settings::Settings;
+use crate::cli::{Context, phrase};
+use crate::engine::images::check::{self, Finding, Repair, Report};
 
 /// Read all images and layers and report damage
 ///
@@ -30,26 +24,8 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Printed {
-    schema: u32,
-    references: usize,
-    blobs: usize,
-    layers: usize,
-    findings: Vec<Found>,
-}
-
-#[derive(Serialize)]
-struct Found {
-    #[serde(flatten)]
-    finding: Finding,
-    repaired: bool,
-    /// Why it was not repaired; `null` without `--repair`.
-    reason: Option<String>,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = needs::store(paths)?;
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let bar = if io::stderr().is_terminal() {
         ProgressBar::new_spinner()
     } else {
@@ -59,85 +35,59 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         bar.set_message(what.to_owned());
         bar.tick();
     };
-    let report = check(&store, &mut tell)?;
-    // Without findings too: what a killed repair left in staging is swept.
-    let found = if args.repair {
-        let client = Client::new(paths, &Settings::load(paths)?)?;
-        let outcomes = repair(&store, &client, &report, &mut tell)?;
-        outcomes.into_iter().map(Found::from).collect()
-    } else {
-        report.findings.iter().cloned().map(Found::from).collect()
+    let report = match args.repair {
+        true => check::repair(paths, &mut tell)?,
+        false => check::check(paths, &mut tell)?,
     };
     bar.finish_and_clear();
-    print(args, &report, found)
-}
-
-impl From<Outcome> for Found {
-    fn from(Outcome { finding, left }: Outcome) -> Self {
-        Self {
-            finding,
-            repaired: left.is_none(),
-            reason: left,
-        }
-    }
-}
-
-impl From<Finding> for Found {
-    fn from(finding: Finding) -> Self {
-        Self {
-            finding,
-            repaired: false,
-            reason: None,
-        }
-    }
-}
-
-fn print(args: &Args, report: &Report, findings: Vec<Found>) -> anyhow::Result<ExitStatus> {
-    let (count, repaired) = (
-        findings.len(),
-        findings.iter().filter(|found| found.repaired).count(),
-    );
+    let is_sound = repaired(&report) == report.findings.len();
     let mut out = Out::stdout();
-    if args.json {
-        let printed = Printed {
-            schema: SCHEMA,
-            references: report.references,
-            blobs: report.blobs,
-            layers: report.layers,
-            findings,
-        };
-        out.json(&printed)?;
-    } else {
-        for found in &findings {
-            let finding = &found.finding;
-            let line = format!("{}: {}", finding.subject, finding.problem);
-            out.line(&escape(&line))?;
-            if !finding.images.is_empty() {
-                out.line(&format!("  needed by {}", finding.images.join(", ")))?;
-            }
-            match (found.repaired, &found.reason) {
-                (true, _) => out.line("  repaired")?,
-                (false, Some(reason)) => {
-                    out.line(&escape(&format!("  not repaired: {reason}")))?;
-                }
-                (false, None) => {}
-            }
-        }
-        let mut line = format!(
-            "{}, {}, {} read; {}",
-            phrase::count(report.references, "reference"),
-            phrase::count(report.blobs, "blob"),
-            phrase::count(report.layers, "layer"),
-            phrase::count(count, "problem"),
-        );
-        if args.repair {
-            line.push_str(&format!(", {repaired} repaired"));
-        }
-        out.line(&line)?;
+    match args.json {
+        true => out.json(&Checked::from(report))?,
+        false => print(&mut out, args, &report)?,
     }
     out.flush()?;
-    match count == repaired {
+    match is_sound {
         true => Ok(ExitStatus::Success),
         false => Ok(ExitStatus::Failure),
     }
+}
+
+fn repaired(report: &Report) -> usize {
+    let findings = report.findings.iter();
+    let repaired = findings.filter(|finding| finding.repair == Repair::Done);
+    repaired.count()
+}
+
+fn print(out: &mut Out, args: &Args, report: &Report) -> anyhow::Result<()> {
+    for finding in &report.findings {
+        print_finding(out, finding)?;
+    }
+    let mut line = format!(
+        "{}, {}, {} read; {}",
+        phrase::count(report.references, "reference"),
+        phrase::count(report.blobs, "blob"),
+        phrase::count(report.layers, "layer"),
+        phrase::count(report.findings.len(), "problem"),
+    );
+    if args.repair {
+        line.push_str(&format!(", {} repaired", repaired(report)));
+    }
+    Ok(out.line(&line)?)
+}
+
+fn print_finding(out: &mut Out, finding: &Finding) -> anyhow::Result<()> {
+    let line = format!("{}: {}", finding.subject, finding.problem);
+    out.line(&escape(&line))?;
+    if !finding.images.is_empty() {
+        out.line(&format!("  needed by {}", finding.images.join(", ")))?;
+    }
+    match &finding.repair {
+        Repair::Untried => {}
+        Repair::Done => out.line("  repaired")?,
+        Repair::Failed(reason) => {
+            out.line(&escape(&format!("  not repaired: {reason}")))?;
+        }
+    }
+    Ok(())
 }

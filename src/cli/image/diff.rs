@@ -3,15 +3,12 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
-use serde::Serialize;
-
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::SCHEMA;
+use crate::cli::output::image::Differences;
 use crate::cli::terminal::{Colour, Out, escape_bytes};
-use crate::image::Digest;
-use crate::image::store::Store;
-use crate::paths::Paths;
-use crate::storage::merged::{self, Difference, Kind};
+use crate::engine::difference::Difference;
+use crate::engine::images::describe;
 
 /// Show which paths differ between two images, or what the last layer of an image changed
 ///
@@ -30,62 +27,25 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    schema: u32,
-    changes: Vec<Changed>,
-}
-
-#[derive(Serialize)]
-struct Changed {
-    kind: Kind,
-    /// Bytes that are not UTF-8 are replaced.
-    path: String,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
-    let layers = |text: &str| -> anyhow::Result<Vec<Digest>> {
-        let (_, digest) = store.find(text)?;
-        Ok(store.documents(&digest)?.config.diff_ids)
-    };
-    let first = layers(&args.image)?;
-    let (from, to) = match &args.other {
-        Some(other) => (first, layers(other)?),
-        None => {
-            let below = first.split_last().map(|(_, below)| below.to_vec());
-            (below.unwrap_or_default(), first)
-        }
-    };
-    let differences = merged::diff(store.layers_dir(), &from, &to)?;
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
+    let changes = describe::differences(paths, &args.image, args.other.as_deref())?;
     let mut out = Out::stdout();
     if args.json {
-        let report = Report {
-            schema: SCHEMA,
-            changes: differences.into_iter().map(Changed::from).collect(),
-        };
-        out.json(&report)?;
+        out.json(&Differences::new(&changes))?;
     } else {
-        for Difference { kind, path } in &differences {
-            let (letter, colour) = match kind {
-                Kind::Added => ("A", Colour::Good),
-                Kind::Changed => ("C", Colour::Between),
-                Kind::Deleted => ("D", Colour::Bad),
+        for changed in &changes {
+            let colour = match changed.difference {
+                Difference::Added => Colour::Good,
+                Difference::Changed => Colour::Between,
+                Difference::Deleted => Colour::Bad,
             };
-            let path = escape_bytes(path.as_os_str().as_bytes()).replace('\n', "\\n");
+            let letter = changed.difference.letter();
+            let path = escape_bytes(changed.path.as_os_str().as_bytes()).replace('\n', "\\n");
             let line = out.paint(&format!("{letter} {path}"), colour);
             out.line(&line)?;
         }
     }
     out.flush()?;
     Ok(ExitStatus::Success)
-}
-
-impl From<Difference> for Changed {
-    fn from(difference: Difference) -> Self {
-        Self {
-            kind: difference.kind,
-            path: difference.path.display().to_string(),
-        }
-    }
 }

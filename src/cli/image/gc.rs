@@ -1,19 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image gc`: keep the store within the budget of wharf.toml(5).
 
-use serde::Serialize;
-
-use super::prune::{DryRun, Report};
+use super::prune::print;
 use crate::cli::exit::ExitStatus;
 use crate::cli::terminal::Out;
-use crate::engine::images::gc::{self, Goal};
-use crate::engine::images::needs::{self, Reason};
-use crate::image::Digest;
-use crate::image::remove::Removed;
-use crate::paths::Paths;
-use crate::settings::Settings;
+use crate::cli::{Context, output};
+use crate::engine::images::prune::{self, Act};
 
-/// Remove the images that were not used for the longest time, until the store is within its budget
+/// Remove the images not used for the longest time, until the store is within its budget
 ///
 /// Images stay that a container runs, is defined with or ran last, that are mounted, and that
 /// wharf.toml(5) keeps. Nothing is removed while the store is within its budget.
@@ -27,68 +21,33 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Collected {
-    #[serde(flatten)]
-    report: Report,
-    /// Before.
-    stored_bytes: u64,
-    budget_bytes: u64,
-    high_water_bytes: u64,
-    low_water_bytes: u64,
-    kept: Vec<Kept>,
-}
-
-#[derive(Serialize)]
-struct Kept {
-    digest: Digest,
-    because: Vec<Reason>,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = needs::store(paths)?;
-    let settings = Settings::load(paths)?;
-    let plan = gc::plan(paths, &settings, &store, Goal::Budget)?;
-    let (marks, stored) = (plan.marks, plan.stored);
-    let kept = plan.needs.iter().map(|(digest, reasons)| Kept {
-        digest: *digest,
-        because: reasons.iter().cloned().collect(),
-    });
-    let kept: Vec<Kept> = kept.collect();
-    let report = if args.dry_run {
-        Report::new(plan.remove, plan.frees, DryRun::Yes)
-    } else {
-        let Removed { images, freed } = gc::carry_out(&store, plan)?;
-        Report::new(images, freed, DryRun::No)
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let act = match args.dry_run {
+        true => Act::Tell,
+        false => Act::Do,
     };
+    let collected = prune::collect(context.paths()?, act)?;
+    let hindrance = collected.pruned.hindrance.clone();
     let mut out = Out::stdout();
     if args.json {
-        let collected = Collected {
-            report,
-            stored_bytes: stored,
-            budget_bytes: marks.budget,
-            high_water_bytes: marks.high,
-            low_water_bytes: marks.low,
-            kept,
-        };
-        out.json(&collected)?;
+        out.json(&output::store::Collected::new(collected, act))?;
     } else {
         let size = super::size;
         out.line(&format!(
             "{} stored, {} is the budget",
-            size(stored),
-            size(marks.budget)
+            size(collected.stored),
+            size(collected.marks.budget)
         ))?;
         if args.dry_run {
-            for kept in &kept {
-                for reason in &kept.because {
-                    out.line(&format!("would keep {}: {reason}", kept.digest.short()))?;
+            for (digest, reasons) in &collected.kept {
+                for reason in reasons {
+                    out.line(&format!("would keep {}: {reason}", digest.short()))?;
                 }
             }
         }
-        report.print(&mut out)?;
+        print(&mut out, &collected.pruned, act)?;
     }
     out.flush()?;
-    super::note_hindrance(&store);
+    super::note_hindrance(hindrance.as_deref());
     Ok(ExitStatus::Success)
 }

@@ -2,17 +2,13 @@
 //! `wharf image history`: how an image was built, and what each step added.
 
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::SCHEMA;
-use crate::cli::phrase;
+use crate::cli::output::image::History;
 use crate::cli::terminal::{Cell, Colour, Out, Table};
-use crate::image::Digest;
-use crate::image::config::HistoryEntry;
-use crate::image::store::{Documents, Store};
-use crate::paths::Paths;
-use crate::storage::layer;
+use crate::cli::{Context, phrase};
+use crate::digest::Digest;
+use crate::engine::images::describe::{self, Step};
 
 /// Show how an image was built, the last step first
 #[derive(Debug, clap::Args)]
@@ -28,77 +24,17 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct History {
-    schema: u32,
-    digest: Digest,
-    /// The last step first.
-    steps: Vec<Step>,
-}
-
-/// A step, a layer, or both: images may say less of their history than they have layers.
-#[derive(Serialize, Default)]
-struct Step {
-    #[serde(flatten)]
-    entry: HistoryEntry,
-    diff_id: Option<Digest>,
-    /// The unpacked layer.
-    bytes: Option<u64>,
-    blob_bytes: Option<u64>,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
-    let (_, digest) = store.find(&args.image)?;
-    let mut steps = steps(&store, store.documents(&digest)?);
-    steps.reverse();
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
+    let (digest, steps) = describe::history(paths, &args.image)?;
     let mut out = Out::stdout();
     if args.json {
-        let history = History {
-            schema: SCHEMA,
-            digest,
-            steps,
-        };
-        out.json(&history)?;
+        out.json(&History::new(digest, steps))?;
     } else {
         print_table(&mut out, &steps, args)?;
     }
     out.flush()?;
     Ok(ExitStatus::Success)
-}
-
-fn steps(store: &Store, documents: Documents) -> Vec<Step> {
-    let config = documents.config;
-    let blobs = documents.manifest.layers.iter();
-    let mut layers = config.diff_ids.iter().zip(blobs);
-    let mut next_layer = |step: &mut Step| match layers.next() {
-        Some((diff_id, blob)) => {
-            let record = layer::load(store.layers_dir(), diff_id).ok();
-            step.diff_id = Some(*diff_id);
-            step.bytes = record.map(|record| record.bytes);
-            step.blob_bytes = Some(blob.size);
-            true
-        }
-        None => false,
-    };
-    let mut steps = Vec::new();
-    for entry in config.history {
-        let mut step = Step {
-            entry,
-            ..Step::default()
-        };
-        if !step.entry.empty_layer {
-            next_layer(&mut step);
-        }
-        steps.push(step);
-    }
-    loop {
-        let mut step = Step::default();
-        if !next_layer(&mut step) {
-            return steps;
-        }
-        steps.push(step);
-    }
 }
 
 fn print_table(out: &mut Out, steps: &[Step], args: &Args) -> anyhow::Result<()> {

@@ -6,18 +6,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use jiff::Timestamp;
-use serde::Serialize;
 
-use crate::cli::exit::{Exit, ExitStatus};
-use crate::cli::infile;
-use crate::cli::output::SCHEMA;
+use crate::cli::exit::ExitStatus;
+use crate::cli::output::image::Made;
 use crate::cli::terminal::Out;
-use crate::engine::images::needs;
-use crate::image::import::{Labels, import};
-use crate::image::instruction::Instruction;
-use crate::image::{Digest, Reference};
-use crate::paths::Paths;
+use crate::cli::{Context, infile};
+use crate::engine::images::archives::{self, Import};
+use crate::reference::Reference;
 
 /// Make an image of an archive of a root file system
 #[derive(Debug, clap::Args)]
@@ -39,48 +34,29 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Made {
-    schema: u32,
-    reference: Option<Reference>,
-    digest: Digest,
-    id: Digest,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let shown = args.file.display().to_string();
     let file = if args.file == Path::new("-") {
         infile::stdin("give the archive's name or redirect it")?
     } else {
         File::open(&args.file).with_context(|| format!("opening '{shown}'"))?
     };
-    let instructions = args.changes.iter().map(|text| text.parse::<Instruction>());
-    let instructions = instructions
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|err| Exit::usage(err.to_string()))?;
-    let store = needs::store(paths)?;
-    let labels = Labels {
-        name: args.name.clone(),
-        instructions,
-        message: args.message.clone(),
-        created: Timestamp::now().to_string(),
-        source: shown.clone(),
+    let asked = Import {
+        file,
+        shown,
+        name: args.name.as_ref(),
+        changes: &args.changes,
+        message: args.message.as_deref(),
     };
-    let made =
-        import(&store, file, &labels, &|_| {}).with_context(|| format!("importing '{shown}'"))?;
+    let made = archives::import(paths, asked)?;
     for warning in &made.warnings {
         // Nobody is left to tell when standard error is gone.
         writeln!(io::stderr(), "warning: {warning}").ok();
     }
     let mut out = Out::stdout();
     if args.json {
-        let made = Made {
-            schema: SCHEMA,
-            reference: args.name.clone(),
-            digest: made.digest,
-            id: made.id,
-        };
-        out.json(&made)?;
+        out.json(&Made::new(args.name.as_ref(), &made))?;
     } else {
         let name = args.name.as_ref().map(Reference::familiar);
         let name = name.unwrap_or_else(|| made.digest.to_string());

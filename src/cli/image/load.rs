@@ -4,17 +4,15 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::infile;
-use crate::cli::output::Images;
+use crate::cli::output::image::{Images, Loaded};
 use crate::cli::terminal::{Out, escape};
-use crate::engine::images::needs;
-use crate::image::Reference;
-use crate::image::load::{Event, Source, load};
-use crate::paths::Paths;
+use crate::engine::images::archives::{self, Event, Source};
+use crate::reference::Reference;
 
 /// Load the images of a docker-archive, an oci-archive or an OCI layout
 #[derive(Debug, clap::Args)]
@@ -30,24 +28,21 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let source = if args.file == Path::new("-") {
         Source::Stream(infile::stdin("give the archive's name or redirect it")?)
     } else {
         Source::Path(args.file.clone())
     };
-    let store = needs::store(paths)?;
     let mut progress = Progress::new();
     let name = args.name.as_ref();
-    let loaded = load(&store, source, name, &mut |event| {
-        progress.show(event);
-    })
-    .with_context(|| format!("loading '{}'", args.file.display()));
+    let loaded = archives::load(paths, source, name, &mut |event| progress.show(event));
     progress.clear();
     let loaded = loaded?;
     let mut out = Out::stdout();
     if args.json {
-        out.json(&Images::new(&loaded))?;
+        out.json(&Images::<Loaded>::new(loaded))?;
     } else {
         for image in &loaded {
             for reference in &image.references {

@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image ls`: what is in the store, and what it takes up.
 
-use std::time::SystemTime;
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde::Serialize;
 
-use super::filter::Filter;
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::SCHEMA;
-use crate::cli::phrase;
 use crate::cli::terminal::{Cell, Colour, Out, Table};
-use crate::image::pattern::Pattern;
-use crate::image::remove::{self, Named};
-use crate::image::size::{Size, Sizes};
-use crate::image::store::Store;
-use crate::image::used;
-use crate::image::{Digest, Reference};
-use crate::paths::Paths;
-use crate::storage::layer;
+use crate::cli::{Context, output, phrase};
+use crate::digest::Digest;
+use crate::engine::images::filter::Filter;
+use crate::engine::images::listing::{self, List};
+use crate::reference::Reference;
+use crate::reference::pattern::Pattern;
 
 /// List the images
 #[derive(Debug, clap::Args)]
@@ -41,93 +35,14 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct List {
-    schema: u32,
-    /// A name each; an image of two names is there twice.
-    images: Vec<Listed>,
-    /// Files of references that cannot be read.
-    damaged: Vec<Damaged>,
-    total: Total,
-}
-
-/// What is listed, everything that is shared counted once.
-#[derive(Serialize)]
-struct Total {
-    images: usize,
-    /// Of the whole store when nothing was left out.
-    bytes: u64,
-}
-
-#[derive(Serialize)]
-struct Damaged {
-    reference: String,
-    problem: String,
-}
-
-/// One name of an image.
-#[derive(Serialize)]
-struct Listed {
-    reference: Option<Reference>,
-    /// The manifest's.
-    digest: Digest,
-    /// The config's digest; none when the image is damaged.
-    id: Option<Digest>,
-    created: Option<String>,
-    /// When it was last started, loaded, pulled or named.
-    used_at: String,
-    layers: usize,
-    #[serde(flatten)]
-    size: Size,
-    /// Why the image cannot be run.
-    problem: Option<String>,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
-    let sizes = Sizes::load(&store)?;
-    let images: Vec<Named> = remove::oldest_first(&store)?
-        .into_iter()
-        .filter(|image| args.filters.iter().all(|f| f.admits(&store, image)))
-        .collect();
-    let admitted = |digest: &Digest| images.iter().any(|image| image.digest == *digest);
-    let is_meant = |reference: Option<&Reference>| {
-        args.patterns.is_empty()
-            || reference.is_some_and(|r| args.patterns.iter().any(|p| p.matches(r)))
-    };
-    let listed: Vec<Listed> = store
-        .records()?
-        .iter()
-        .filter(|record| admitted(&record.digest) && is_meant(record.reference.as_ref()))
-        .map(|record| {
-            let used = used::last_used(&store, record).unwrap_or(SystemTime::UNIX_EPOCH);
-            list(
-                &store,
-                record.reference.clone(),
-                record.digest,
-                used,
-                &sizes,
-            )
-        })
-        .collect();
-    let digests = listed.iter().map(|image| image.digest).collect();
-    let damaged = remove::unreadable(&store)?
-        .into_iter()
-        .filter(|_| args.filters.is_empty() && args.patterns.is_empty())
-        .map(|found| Damaged {
-            reference: found.shown,
-            problem: found.problem,
-        });
-    let list = List {
-        schema: SCHEMA,
-        total: sizes.of_all(&digests).into(),
-        images: listed,
-        damaged: damaged.collect(),
-    };
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
+    let list = listing::list(paths, &args.filters, &args.patterns)?;
     let mut out = Out::stdout();
     if args.json {
-        out.json(&list)?;
+        out.json(&output::store::List::from(list))?;
     } else if args.quiet {
+        let digests: BTreeSet<&Digest> = list.images.iter().map(|image| &image.digest).collect();
         for digest in digests {
             out.line(&digest.to_string())?;
         }
@@ -136,43 +51,6 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
     }
     out.flush()?;
     Ok(ExitStatus::Success)
-}
-
-impl From<(usize, u64)> for Total {
-    fn from((images, bytes): (usize, u64)) -> Self {
-        Self { images, bytes }
-    }
-}
-
-fn list(
-    store: &Store,
-    reference: Option<Reference>,
-    digest: Digest,
-    used: SystemTime,
-    sizes: &Sizes,
-) -> Listed {
-    let mut listed = Listed {
-        reference,
-        digest,
-        id: None,
-        created: None,
-        used_at: Timestamp::try_from(used).unwrap_or_default().to_string(),
-        layers: 0,
-        size: sizes.of(&digest),
-        problem: None,
-    };
-    let mut fill = || -> anyhow::Result<()> {
-        let documents = store.documents(&digest)?;
-        listed.id = Some(documents.manifest.config.digest);
-        listed.created = documents.config.created;
-        listed.layers = documents.config.diff_ids.len();
-        for diff_id in &documents.config.diff_ids {
-            layer::load(store.layers_dir(), diff_id)?;
-        }
-        Ok(())
-    };
-    listed.problem = fill().err().map(|err| format!("{err:#}"));
-    listed
 }
 
 fn print_table(out: &mut Out, list: &List, args: &Args) -> anyhow::Result<()> {
@@ -215,17 +93,11 @@ fn print_table(out: &mut Out, list: &List, args: &Args) -> anyhow::Result<()> {
         table.push(row);
     }
     for damaged in &list.damaged {
-        let mut row = vec![
-            plain(&damaged.reference),
-            plain("-"),
-            plain("-"),
-            plain("-"),
-        ];
+        let mut row = vec![plain(&damaged.shown), plain("-"), plain("-"), plain("-")];
         row.push(Cell::new("damaged", Colour::Bad));
         table.push(row);
     }
     out.table(&table)?;
-    let Total { images, bytes } = list.total;
-    let (images, bytes) = (phrase::count(images, "image"), super::size(bytes));
+    let (images, bytes) = (phrase::count(list.count, "image"), super::size(list.bytes));
     Ok(out.line(&format!("{images}, {bytes} in all"))?)
 }

@@ -5,26 +5,19 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::Images;
+use crate::cli::output::image::{Images, Pulled};
 use crate::cli::terminal::{Out, escape};
 use crate::definition::{PullPolicy, image};
-use crate::engine::images::gc;
-use crate::engine::images::needs;
+use crate::digest::Digest;
 use crate::engine::images::obtain;
-use crate::image::Digest;
-use crate::image::event::Event;
-use crate::image::manifest::Platform;
-use crate::image::pull::{self, Options, Outcome};
+use crate::engine::images::pull::{Event, Outcome, Puller};
 use crate::name::ContainerName;
-use crate::paths::Paths;
-use crate::registry::Client;
-use crate::settings::Settings;
-use crate::systemd::notify::Notifier;
+use crate::platform::Platform;
 
 /// Bring images from registries
 #[derive(Debug, clap::Args)]
@@ -72,19 +65,14 @@ impl From<PolicyArg> for PullPolicy {
     }
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     if let Some(name) = &args.definition {
         let definition = image::load(paths, name)?;
-        obtain::prefetch(paths, &definition, Notifier::from_env()?.as_ref())?;
+        obtain::prefetch(paths, &definition)?;
         return Ok(ExitStatus::Success);
     }
-    let store = needs::store(paths)?;
-    let settings = Settings::load(paths)?;
-    let client = Client::new(paths, &settings)?;
-    let options = Options {
-        policy: args.policy.into(),
-        platform: args.platform.clone(),
-    };
+    let puller = Puller::open(paths, args.policy.into(), args.platform.clone())?;
     let mut out = Out::stdout();
     let mut all = Vec::new();
     let mut first = None;
@@ -96,14 +84,7 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         } else {
             Detail::Lines
         });
-        let pulled = pull::pull(&store, &client, image, &options, &|event| {
-            if let Event::Plan { bytes, .. } = event
-                && let Some(said) = gc::make_room_for_pull(paths, &settings, &store, bytes)
-            {
-                progress.line(&said);
-            }
-            progress.show(event);
-        });
+        let pulled = puller.pull(image, &|event| progress.show(event));
         progress.clear();
         let pulled = match pulled {
             Ok(pulled) => pulled,
@@ -132,11 +113,10 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         all.push(pulled);
     }
     if args.json {
-        out.json(&Images::new(&all))?;
+        out.json(&Images::<Pulled>::new(all))?;
     }
     out.flush()?;
-    // The sweep of what other, killed pulls left; nobody may be at it, and the next one does it too.
-    drop(store.write().context("tidying up"));
+    puller.tidy_up();
     first.map_or(Ok(ExitStatus::Success), Err)
 }
 
@@ -166,6 +146,7 @@ impl Progress {
 
     fn show(&self, event: Event) {
         match event {
+            Event::Room(text) => self.line(&text),
             Event::Warning(text) => self.line(&format!("warning: {text}")),
             _ if self.detail == Detail::Warnings => {}
             Event::Alive => {}

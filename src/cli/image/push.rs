@@ -4,17 +4,13 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
-use crate::cli::exit::{Exit, ExitStatus};
-use crate::cli::output::SCHEMA;
+use crate::cli::Context;
+use crate::cli::exit::ExitStatus;
+use crate::cli::output::image::Pushed;
 use crate::cli::terminal::Out;
-use crate::image::push::{Event, Sent, push};
-use crate::image::store::Store;
-use crate::image::{Digest, Reference};
-use crate::paths::Paths;
-use crate::registry::{Client, Pushed};
-use crate::settings::Settings;
+use crate::engine::images::push::{self, Event, Sent, Way};
+use crate::reference::Reference;
 
 /// Push an image to a registry
 #[derive(Debug, clap::Args)]
@@ -33,70 +29,23 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    schema: u32,
-    reference: Reference,
-    digest: Digest,
-    blobs: Vec<Blob>,
-}
-
-#[derive(Serialize)]
-struct Blob {
-    digest: Digest,
-    bytes: u64,
-    /// `present`, `mounted` or `uploaded`.
-    result: &'static str,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
-    let (reference, digest) = store.find_named(&args.image)?;
-    let target = match (&args.target, reference) {
-        (Some(target), _) => target.clone(),
-        (None, Some(reference)) => reference.without_digest().unwrap_or(reference),
-        (None, None) => {
-            return Err(Exit::usage("an id says nothing of a registry; give DEST too").into());
-        }
-    };
-    if target.digest().is_some_and(|wanted| *wanted != digest) {
-        let text = format!("'{target}' has another digest than the image, which is {digest}");
-        return Err(Exit::usage(text).into());
-    }
-    let client = Client::new(paths, &Settings::load(paths)?)?;
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let mut progress = Progress::new(args);
-    let sent = push(&store, &client, &digest, &target, &mut |event| {
+    let pushed = push::push(paths, &args.image, args.target.as_ref(), &mut |event| {
         progress.show(event);
     });
     progress.bar.finish_and_clear();
-    let sent = sent?;
+    let pushed = pushed?;
     let mut out = Out::stdout();
     if args.json {
-        let blobs = sent.iter().map(|sent| Blob {
-            digest: sent.digest,
-            bytes: sent.size,
-            result: word(sent.pushed),
-        });
-        let report = Report {
-            schema: SCHEMA,
-            reference: target,
-            digest,
-            blobs: blobs.collect(),
-        };
-        out.json(&report)?;
+        out.json(&Pushed::from(pushed))?;
     } else {
-        out.line(&format!("pushed {} {digest}", target.familiar()))?;
+        let name = pushed.reference.familiar();
+        out.line(&format!("pushed {name} {}", pushed.digest))?;
     }
     out.flush()?;
     Ok(ExitStatus::Success)
-}
-
-fn word(pushed: Pushed) -> &'static str {
-    match pushed {
-        Pushed::Present => "present",
-        Pushed::Mounted => "mounted",
-        Pushed::Uploaded => "uploaded",
-    }
 }
 
 /// A bar over all blobs on a terminal, a line per blob elsewhere; both on standard error.
@@ -127,20 +76,16 @@ impl Progress {
                 self.bar.tick();
             }
             Event::Total { .. } => {}
-            Event::Sent(Sent {
-                digest,
-                size,
-                pushed,
-            }) => {
-                let text = match pushed {
-                    Pushed::Present => "already there",
-                    Pushed::Mounted => "mounted from another repository",
-                    Pushed::Uploaded => "sent",
+            Event::Sent(Sent { digest, bytes, way }) => {
+                let text = match way {
+                    Way::Present => "already there",
+                    Way::Mounted => "mounted from another repository",
+                    Way::Uploaded => "sent",
                 };
-                let line = format!("blob {}: {text}, {}", digest.short(), super::size(size));
+                let line = format!("blob {}: {text}, {}", digest.short(), super::size(bytes));
                 // Nobody is left to tell when standard error is gone.
                 self.bar.suspend(|| writeln!(io::stderr(), "{line}").ok());
-                self.bar.inc(size);
+                self.bar.inc(bytes);
             }
         }
     }

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image rm`: remove names, and content that nothing refers to any more.
 
-use serde::Serialize;
-
+use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
-use crate::cli::output::SCHEMA;
+use crate::cli::output::store::Untagged;
 use crate::cli::terminal::{Out, escape};
-use crate::engine::images::needs;
-use crate::image::remove;
-use crate::image::size::Stored;
-use crate::paths::Paths;
+use crate::engine::images::names::{self, Absent};
 
 /// Remove images
 #[derive(Debug, clap::Args)]
@@ -25,48 +21,21 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    schema: u32,
-    /// Names, or digests of images without one.
-    removed: Vec<String>,
-    freed_bytes: u64,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = needs::store(paths)?;
-    let before = Stored::load(&store)?;
-    let writer = store.write()?;
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let absent = match args.force {
+        true => Absent::Passes,
+        false => Absent::Fails,
+    };
+    let removed = names::remove(context.paths()?, &args.images, absent)?;
     let mut out = Out::stdout();
-    let mut removed = Vec::new();
-    let mut first = None;
-    for image in &args.images {
-        if args.force && remove::is_absent(&store, image) {
-            continue;
-        }
-        match remove::remove(&writer, image) {
-            Ok(names) => {
-                for name in names {
-                    if !args.json {
-                        out.line(&escape(&format!("removed {name}")))?;
-                    }
-                    removed.push(name);
-                }
-            }
-            // The others are removed all the same; content goes below.
-            Err(err) => first = first.or(Some(err)),
-        }
-    }
-    writer.collect()?;
-    super::note_hindrance(&store);
     if args.json {
-        let report = Report {
-            schema: SCHEMA,
-            removed,
-            freed_bytes: before.freed(&Stored::load(&store)?),
-        };
-        out.json(&report)?;
+        out.json(&Untagged::new(removed.names, removed.freed))?;
+    } else {
+        for name in &removed.names {
+            out.line(&escape(&format!("removed {name}")))?;
+        }
     }
     out.flush()?;
-    first.map_or(Ok(ExitStatus::Success), Err)
+    super::note_hindrance(removed.hindrance.as_deref());
+    removed.error.map_or(Ok(ExitStatus::Success), Err)
 }

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::cli::Context;
 use crate::cli::exit::{Exit, ExitStatus};
-use crate::image::save::{self, Selected};
-use crate::image::store::Store;
-use crate::paths::Paths;
+use crate::engine::images::archives::{self, Selection};
 
 /// Write images to an archive or a directory, for 'image load', docker, podman and skopeo
 #[derive(Debug, clap::Args)]
@@ -37,8 +36,8 @@ enum Format {
     OciDir,
 }
 
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    let store = Store::open(paths)?;
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let paths = context.paths()?;
     let output = args
         .output
         .as_deref()
@@ -52,21 +51,21 @@ pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
         )
         .into());
     }
-    let images = save::select(&store, &args.images)?;
+    let images = Selection::find(paths, &args.images)?;
     let format = match args.format {
-        Format::OciArchive => save::Format::OciArchive,
-        Format::DockerArchive => save::Format::DockerArchive,
+        Format::OciArchive => archives::Format::Oci,
+        Format::DockerArchive => archives::Format::Docker,
         Format::OciDir => {
             let dir = output.unwrap_or(Path::new("."));
-            save::save_dir(&store, &images, dir).with_context(|| saving(dir))?;
+            images.write_dir(dir).with_context(|| saving(dir))?;
             return Ok(ExitStatus::Success);
         }
     };
     match output {
-        Some(path) => write_file(&store, &images, format, path).with_context(|| saving(path))?,
+        Some(path) => write_file(&images, format, path).with_context(|| saving(path))?,
         None => {
             let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-            write(&store, &images, format, file).context("saving to standard output")?;
+            write(&images, format, file).context("saving to standard output")?;
         }
     }
     Ok(ExitStatus::Success)
@@ -76,31 +75,21 @@ fn saving(path: &Path) -> String {
     format!("saving to '{}'", path.display())
 }
 
-fn write(
-    store: &Store,
-    images: &[Selected],
-    format: save::Format,
-    file: File,
-) -> anyhow::Result<File> {
+fn write(images: &Selection, format: archives::Format, file: File) -> anyhow::Result<File> {
     let mut out = BufWriter::with_capacity(1 << 18, file);
-    save::save(store, images, format, &mut out)?;
+    images.write(format, &mut out)?;
     out.flush()?;
     Ok(out.into_inner()?)
 }
 
 /// The file is there as a whole or not at all; a device or a FIFO is written to as it is.
-fn write_file(
-    store: &Store,
-    images: &[Selected],
-    format: save::Format,
-    path: &Path,
-) -> anyhow::Result<()> {
+fn write_file(images: &Selection, format: archives::Format, path: &Path) -> anyhow::Result<()> {
     // A link to a file leads to where the archive belongs.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let is_special = std::fs::metadata(&path).is_ok_and(|found| !found.is_file());
     if is_special {
         let file = OpenOptions::new().write(true).open(&path)?;
-        write(store, images, format, file)?;
+        write(images, format, file)?;
         return Ok(());
     }
     let mut name = std::ffi::OsString::from(".#");
@@ -113,7 +102,7 @@ fn write_file(
             .create(true)
             .truncate(true)
             .open(&staged)?;
-        write(store, images, format, file)?.sync_all()?;
+        write(images, format, file)?.sync_all()?;
         Ok(std::fs::rename(&staged, &path)?)
     };
     let result = written();

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf image tag`: another name for an image.
 
-use serde::Serialize;
-
-use crate::cli::exit::{Exit, ExitStatus};
-use crate::cli::output::SCHEMA;
+use crate::cli::Context;
+use crate::cli::exit::ExitStatus;
+use crate::cli::output::store::Tagged;
 use crate::cli::terminal::Out;
-use crate::engine::images::needs;
-use crate::image::{Digest, Reference};
-use crate::paths::Paths;
+use crate::engine::images::names;
+use crate::reference::Reference;
 
 /// Give an image another name
 #[derive(Debug, clap::Args)]
@@ -23,29 +21,11 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Tagged<'a> {
-    schema: u32,
-    reference: &'a Reference,
-    digest: Digest,
-}
-
-pub(super) fn run(paths: &Paths, args: &Args) -> anyhow::Result<ExitStatus> {
-    if args.name.digest().is_some() {
-        return Err(Exit::usage("a new name has no digest; leave out '@sha256:…'").into());
-    }
-    let store = needs::store(paths)?;
-    let writer = store.write()?;
-    let (_, digest) = store.find(&args.image)?;
-    writer.set_reference(&args.name, &digest)?;
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
+    let digest = names::tag(context.paths()?, &args.image, &args.name)?;
     if args.json {
-        let tagged = Tagged {
-            schema: SCHEMA,
-            reference: &args.name,
-            digest,
-        };
         let mut out = Out::stdout();
-        out.json(&tagged)?;
+        out.json(&Tagged::new(&args.name, digest))?;
         out.flush()?;
     }
     Ok(ExitStatus::Success)

@@ -7,11 +7,12 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::container::Container;
-use crate::engine::view::definitions::{self, Found};
-use crate::engine::view::status::{self, Observed, State};
+use crate::engine::refusal::Refusal;
+use crate::engine::view::definitions;
+use crate::engine::view::facts;
+use crate::engine::view::status::{Observed, State};
 use crate::name::ContainerName;
 use crate::paths::Paths;
-use crate::records::history::Entry;
 use crate::sys::cgroup::Cgroup;
 use crate::systemd::manager::{Job, JobKind, JobResult, Jobs, Manager, Whom};
 use crate::systemd::unit::{ActiveState, UnitProperties};
@@ -19,30 +20,6 @@ use crate::systemd::{self, Error as SystemdError};
 
 /// The same on every architecture (signal(7)).
 const SIGKILL: i32 = 9;
-
-/// Why a container is not what the caller wanted. `cli` chooses the exit status by the variant, and
-/// shows the journal for [`Refusal::Failed`].
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// Its state does not allow this.
-    #[error("container '{name}' {fact}")]
-    State {
-        /// The container.
-        name: ContainerName,
-        /// What it is, and what to do.
-        fact: String,
-    },
-    /// The job ended badly.
-    #[error("container '{name}' {fact}")]
-    Failed {
-        /// The container.
-        name: ContainerName,
-        /// What systemctl would say.
-        fact: String,
-        /// The run whose journal tells more.
-        invocation_id: Option<String>,
-    },
-}
 
 /// What became of a container whose job is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,30 +70,9 @@ impl Managed<'_> {
     ///
     /// # Errors
     ///
-    /// [`definitions::Undefined`] when nobody knows it.
+    /// [`Undefined`](crate::engine::refusal::Undefined) when nobody knows it.
     pub fn observe(&self) -> anyhow::Result<Observed> {
-        let found = definitions::find(self.container);
-        let seen = status::observe(self.container, self.manager, found.past())?;
-        if seen.state != State::Unknown {
-            return Ok(seen);
-        }
-        Err(match found {
-            Found::Masked(file) => self
-                .refuse(format!(
-                    "is masked by '{}': remove that link to use it",
-                    file.display()
-                ))
-                .into(),
-            Found::Absent if seen.unit.active() != ActiveState::Other => {
-                definitions::undefined(self.container).into()
-            }
-            Found::Absent | Found::File(_) => self
-                .refuse(format!(
-                    "is in a state of its unit that wharf does not know ('{}')",
-                    seen.unit.text("ActiveState")
-                ))
-                .into(),
-        })
+        facts::look(self.container, self.manager)
     }
 
     /// Queues a start; none when it runs already.
@@ -334,23 +290,6 @@ impl Managed<'_> {
             "is not running but {state}; 'wharf start {}' starts it",
             self.container.name()
         ))
-    }
-}
-
-/// How the last run of a unit ended, for people. `last` is the entry of that run, if there is one.
-pub fn outcome(last: &Entry) -> String {
-    use crate::records::history::Reason;
-    let code = || last.code.map_or_else(|| "?".to_owned(), |c| c.to_string());
-    let signal = || last.signal.as_deref().unwrap_or("?").to_owned();
-    match last.reason {
-        Reason::Exited => format!("exited ({})", code()),
-        Reason::Signal => format!("killed by SIG{}", signal()),
-        Reason::Oom => "out of memory".to_owned(),
-        Reason::Health => "unhealthy".to_owned(),
-        Reason::Watchdog => "watchdog".to_owned(),
-        Reason::Timeout => "timed out".to_owned(),
-        Reason::Engine => "failed to start".to_owned(),
-        Reason::Dependency => "dependency failed".to_owned(),
     }
 }
 

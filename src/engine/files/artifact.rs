@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 
 use crate::engine::container::Container;
+use crate::engine::refusal::Undefined;
 use crate::engine::view::definitions;
 use crate::name::ArtifactName;
 use crate::sys;
@@ -127,7 +128,7 @@ impl Artifacts<'_> {
                 .container_state(self.container.name())
                 .is_dir();
         if !known {
-            return Err(definitions::undefined(self.container).into());
+            return Err(Undefined::new(self.container).into());
         }
         Ok(())
     }
@@ -362,7 +363,7 @@ mod tests {
         let mut case = Case::new();
         case.container = "none".parse().unwrap();
         let said = case.add("a", b"", Existing::Keep).unwrap_err();
-        assert!(said.is::<definitions::Undefined>(), "{said:#}");
+        assert!(said.is::<Undefined>(), "{said:#}");
         assert!(case.artifacts().list().is_err());
         assert!(!case.paths.container_state(&case.container).exists());
     }

@@ -7,19 +7,36 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use crate::engine::container::Container;
+use crate::engine::difference::Difference;
 use crate::engine::files::tree::{Base, Tree};
 use crate::engine::spec::NOTIFY_DIR;
-use crate::storage::changes::{self, Changes};
+use crate::storage::changes;
+use crate::storage::walk::Warnings;
 use crate::sys::dir::{Dir, Kind};
 
+/// What a container has changed.
+#[derive(Debug)]
+pub struct Changed {
+    /// By path, without a `/` in front, sorted.
+    pub differences: Vec<(Vec<u8>, Difference)>,
+    /// What could not be looked at.
+    pub warnings: Warnings,
+}
+
 /// Compares the container with its image.
-pub fn changes(container: Container<'_>) -> anyhow::Result<Changes> {
+pub fn changes(container: Container<'_>) -> anyhow::Result<Changed> {
     let tree = Tree::find(container)?;
-    let compared = || -> anyhow::Result<Changes> {
+    let compared = || -> anyhow::Result<Changed> {
         let (upper, layers) = parts_of(&tree)?;
         let found = changes::changes(upper, layers, &is_own_mount_point)?;
         tree.check_whole()?;
-        Ok(found)
+        let differences = found.differences.into_iter();
+        Ok(Changed {
+            differences: differences
+                .map(|(path, kind)| (path, kind.into()))
+                .collect(),
+            warnings: found.warnings,
+        })
     };
     let name = container.name();
     compared().with_context(|| format!("comparing container '{name}' with its image"))

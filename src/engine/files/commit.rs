@@ -21,11 +21,11 @@ use crate::engine::files::size;
 use crate::engine::files::tree::{Base, Tree};
 use crate::engine::images::needs;
 use crate::image::change::{AddedLayer, Change, Expected};
-use crate::image::instruction::{self, Instruction};
 use crate::image::manifest::LAYERS_MAX;
 use crate::image::manifest::{self, CONFIG_TYPE, Descriptor, Manifest};
 use crate::image::store::{Documents, Store};
 use crate::image::{Digest, Image, Reference, config};
+use crate::instruction::{self, Instruction};
 use crate::name::ContainerName;
 use crate::records::run::RunRecord;
 use crate::storage::decode;
@@ -90,14 +90,15 @@ pub fn commit(container: Container<'_>, options: &Options) -> anyhow::Result<Com
         };
         let store = needs::store(container.paths())?;
         let change = store.change()?;
-        let base = change.use_image(&image.digest.parse()?)?;
-        check_room(&base)?;
+        let documents = change.use_image(&image.digest.parse()?)?;
+        check_room(&documents)?;
+        let base = Below { image, documents };
         let spool = change.make_spool()?;
         let (archive, packed) = copy(&tree, &spool, options.pause)?;
         // The same level as gzip(1): images are pushed and pulled more often than committed.
         let blob = GzEncoder::new(archive, Compression::default());
         let layer = change.add_layer(blob, &Expected::default(), &|_| {})?;
-        let (id, digest) = describe(&change, image, &base, &layer, (name, options))?;
+        let (id, digest) = describe(&change, &base, &layer, name, options)?;
         change.commit(options.reference.as_slice(), &digest)?;
         Ok(Committed {
             digest,
@@ -174,17 +175,24 @@ fn copy(tree: &Tree, spool: &Path, pause: Pause) -> anyhow::Result<(File, Packed
     Ok((archive, packed))
 }
 
+/// The image that the new layer lies on.
+struct Below<'a> {
+    image: &'a Image,
+    documents: Documents,
+}
+
 /// Writes config and manifest; returns their digests.
 fn describe(
     change: &Change<'_>,
-    image: &Image,
-    base: &Documents,
+    base: &Below<'_>,
     layer: &AddedLayer,
-    (name, options): (&ContainerName, &Options),
+    name: &ContainerName,
+    options: &Options,
 ) -> anyhow::Result<(Digest, Digest)> {
     let store = change.store();
+    let Below { image, documents } = base;
     let mut document: Map<String, Value> =
-        serde_json::from_slice(&store.read_blob(&base.manifest.config.digest)?)?;
+        serde_json::from_slice(&store.read_blob(&documents.manifest.config.digest)?)?;
     let now = jiff::Timestamp::now().to_string();
     instruction::apply(&options.instructions, &mut document)?;
     add_layer(&mut document, &layer.diff_id)?;
@@ -200,7 +208,7 @@ fn describe(
         entry["author"] = json!(author);
         document.insert("author".to_owned(), json!(author));
     }
-    add_history(&mut document, base.config.diff_ids.len(), entry)?;
+    add_history(&mut document, documents.config.diff_ids.len(), entry)?;
     document.insert("created".to_owned(), json!(now));
     // What Docker wrote down of the container that built the image.
     for stale in ["container", "container_config", "docker_version"] {
@@ -217,8 +225,8 @@ fn describe(
         platform: None,
         annotations: None,
     };
-    let mut layers = Vec::with_capacity(base.manifest.layers.len() + 1);
-    for descriptor in &base.manifest.layers {
+    let mut layers = Vec::with_capacity(documents.manifest.layers.len() + 1);
+    for descriptor in &documents.manifest.layers {
         layers.push(as_oci(store, descriptor)?);
     }
     layers.push(layer.descriptor.clone());

@@ -64,11 +64,7 @@ struct Source {
 }
 
 /// Copies a file or a tree.
-pub fn copy(
-    from: &Side<'_>,
-    to: &Side<'_>,
-    (links, keep): (Links, Keep),
-) -> anyhow::Result<Warnings> {
+pub fn copy(from: &Side<'_>, to: &Side<'_>, links: Links, keep: Keep) -> anyhow::Result<Warnings> {
     let source = find_source(from, links)?;
     refuse_special(&source, from, keep)?;
     let (top, name) = find_destination(to, &source)?;
@@ -137,15 +133,14 @@ fn place_all(
     name: Option<&OsStr>,
     destination: (u64, u64),
 ) -> anyhow::Result<()> {
-    let mut linked = Linked::default();
-    let mut kernels = KernelFileSystems::default();
+    let mut seen = SoFar::default();
     let mut place = |found: Found<'_>, warnings: &mut Warnings| {
         let mut path = name.unwrap_or_default().as_bytes().to_vec();
         if !path.is_empty() && !found.path.is_empty() {
             path.push(b'/');
         }
         path.extend(found.path);
-        place_one(placer, (path, found), (&mut linked, &mut kernels), warnings)
+        place_one(placer, &mut seen, path, found, warnings)
     };
     let mut warnings = Warnings::default();
     if source.held.entry().kind == Kind::Directory {
@@ -167,17 +162,26 @@ fn place_all(
     Ok(())
 }
 
+/// What a walk has come across.
+#[derive(Default)]
+struct SoFar {
+    linked: Linked,
+    kernels: KernelFileSystems,
+}
+
+/// Places what was found, under the name `path`.
 fn place_one(
     placer: &mut Placer,
-    (path, found): (Vec<u8>, Found<'_>),
-    (linked, kernels): (&mut Linked, &mut KernelFileSystems),
+    seen: &mut SoFar,
+    path: Vec<u8>,
+    found: Found<'_>,
     warnings: &mut Warnings,
 ) -> anyhow::Result<Descend> {
     let Found { entry, node, .. } = found;
     let (device, _) = entry.inode;
     let is_kernels = match &node {
-        Node::Dir(dir) => kernels.holds(device, dir)?,
-        Node::File(file) => kernels.holds(device, file)?,
+        Node::Dir(dir) => seen.kernels.holds(device, dir)?,
+        Node::File(file) => seen.kernels.holds(device, file)?,
         Node::Link(_) | Node::Special(_) => false,
     };
     if is_kernels {
@@ -200,7 +204,7 @@ fn place_one(
         );
     // Without its first name, a second one would lead to whatever has that name at the destination.
     if is_kept {
-        match linked.see(&path, entry) {
+        match seen.linked.see(&path, entry) {
             Seen::First => {}
             Seen::Again(first) => {
                 member.kind = MemberKind::HardLink;

@@ -39,8 +39,10 @@ pub enum Owners {
 /// Copies from one end to the other.
 pub fn copy(
     paths: &Paths,
-    (from, to): (&End, &End),
-    (links, owners): (Links, Owners),
+    from: &End,
+    to: &End,
+    links: Links,
+    owners: Owners,
 ) -> anyhow::Result<Warnings> {
     let keep = match (owners, to) {
         (Owners::Archive, _) => Keep::All,
@@ -52,7 +54,7 @@ pub fn copy(
     };
     let ends = Ends::open(paths, &[from, to])?;
     let warnings = ends.with(from, |from| {
-        ends.with(to, |to| copy::copy(from, to, (links, keep)))
+        ends.with(to, |to| copy::copy(from, to, links, keep))
     })?;
     ends.check_whole()?;
     Ok(warnings)

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::definition::{Definition, Root as RootSource, load};
 use crate::engine::container::Container;
+use crate::engine::refusal::Undefined;
 use crate::engine::view::definitions::{self, Found};
 use crate::image::Image;
 use crate::image::store::Store;
@@ -69,7 +70,7 @@ impl Tree {
             return Ok(running);
         }
         if definitions::find(container) == Found::Absent {
-            return Err(definitions::undefined(container).into());
+            return Err(Undefined::new(container).into());
         }
         let definition = load::load(container.paths(), container.name())?;
         let lock = container.lock()?;

@@ -8,8 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
-
 use crate::definition::load;
 use crate::definition::{self, Root};
 use crate::engine::container::Container;
@@ -17,19 +15,18 @@ use crate::engine::view::definitions::{self, Found, Gist};
 use crate::image::Digest;
 use crate::image::InUse;
 use crate::image::mounts;
-use crate::image::pattern::Pattern;
 use crate::image::store::Store;
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::records::history;
 use crate::records::run::{self, ImageRecord};
+use crate::reference::pattern::Pattern;
 use crate::registry::Client;
 use crate::settings::Settings;
 use crate::sys;
 
 /// Why an image stays.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The container was started from it and not cleaned up since.
     Running(ContainerName),

@@ -14,12 +14,11 @@ use anyhow::Context as _;
 
 use crate::definition::PullPolicy;
 use crate::definition::image::ImageDefinition;
-use crate::engine::images::gc;
 use crate::engine::images::needs;
+use crate::engine::images::pull::{self, Event, Outcome, Pulled, Tools};
 use crate::image::Image;
 use crate::image::damage::sift;
-use crate::image::event::Event;
-use crate::image::pull::{self, Options, Outcome, Pulled};
+use crate::image::pull::{Options, absent_and_never, present};
 use crate::image::store::Store;
 use crate::image::used;
 use crate::journal::log;
@@ -90,7 +89,7 @@ fn find_or_pull(
             }
             return match store.meanings(&place.client(), image)?.first() {
                 Some((name, _)) => store.resolve(name),
-                None => Err(pull::absent_and_never(image)),
+                None => Err(absent_and_never(image)),
             };
         }
         PullPolicy::Missing => {
@@ -124,11 +123,9 @@ fn find_or_pull(
 
 /// Brings the image of an `images/NAME.toml`, for `ctr-image@NAME.service`. As at a start, a refresh
 /// that fails is no failure when the image is there.
-pub fn prefetch(
-    paths: &Paths,
-    definition: &ImageDefinition,
-    notifier: Option<&Notifier>,
-) -> anyhow::Result<()> {
+pub fn prefetch(paths: &Paths, definition: &ImageDefinition) -> anyhow::Result<()> {
+    let notifier = Notifier::from_env()?;
+    let notifier = notifier.as_ref();
     let image = &definition.image;
     let platform = definition.platform.as_ref().map(|text| text.parse());
     let platform = platform.transpose().map_err(anyhow::Error::msg)?;
@@ -148,7 +145,7 @@ pub fn prefetch(
         Ok(_) => Ok(()),
         Err(err) => {
             let platform = options.platform.as_ref();
-            match pull::present(&store, &place.client(), image, platform) {
+            match present(&store, &place.client(), image, platform) {
                 Ok(Some(_)) => {
                     warn_cached(notifier, image, &err);
                     Ok(())
@@ -213,27 +210,19 @@ fn pull_image(
     options: &Options,
     notifier: Option<&Notifier>,
 ) -> anyhow::Result<Pulled> {
-    let Place {
-        store,
-        paths,
-        settings,
-        ..
-    } = place;
-    let client = place.client();
     let progress = Progress::new(image, notifier);
     progress.send(
         &format!("pulling {}: asking the registry", progress.image),
         PATIENCE,
     );
-    let pulled = pull::pull(store, &client, image, options, &|event| {
-        if let Event::Plan { bytes, .. } = event
-            && let Some(said) = gc::make_room_for_pull(paths, settings, store, bytes)
-        {
-            progress.note(&said);
-        }
-        progress.see(event)
-    })
-    .with_context(|| format!("pulling image '{}'", image.escape_debug()))?;
+    let tools = Tools {
+        paths: place.paths,
+        settings: place.settings,
+        store: place.store,
+        client: &place.client(),
+    };
+    let pulled = pull::pull(tools, image, options, &|event| progress.see(event))
+        .with_context(|| format!("pulling image '{}'", image.escape_debug()))?;
     if pulled.outcome == Outcome::Pulled {
         let text = format!("Pulled image {} ({})", pulled.reference, pulled.digest);
         match notifier {
@@ -278,6 +267,7 @@ impl<'a> Progress<'a> {
                     format!("pulling {image}: waiting for {holder}, which downloads {digest}");
                 self.send(&text, PATIENCE);
             }
+            Event::Room(text) => self.note(&text),
             Event::Plan { bytes, .. } => {
                 seen.total = bytes;
                 self.send(&format!("pulling {image}"), PATIENCE);

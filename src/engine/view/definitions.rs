@@ -48,35 +48,6 @@ pub fn find(container: Container<'_>) -> Found {
     }
 }
 
-/// Nobody knows the container.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no container '{name}': no '{base}.toml' in {searched}")]
-pub struct Undefined {
-    /// The container.
-    name: ContainerName,
-    /// Its definition's name.
-    base: String,
-    /// The directories that were searched.
-    searched: String,
-}
-
-/// The error for a container that nobody knows. `cli` chooses the exit status by its type.
-pub fn undefined(container: Container<'_>) -> Undefined {
-    let name = container.name();
-    let dirs = container.paths().definition_dirs().iter().rev();
-    let dirs: Vec<String> = dirs
-        .map(|dir| dir.join("containers").display().to_string())
-        .collect();
-    Undefined {
-        name: name.clone(),
-        base: match name.instance() {
-            Some(_) => format!("{}@", name.base()),
-            None => name.base().to_owned(),
-        },
-        searched: dirs.join(", "),
-    }
-}
-
 /// What a list shows of a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gist {

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Context as _;
+
 use crate::engine::view::definitions::{self, Gist};
-use crate::engine::view::status::{self, Past, Probe, State};
+use crate::engine::view::run::{Ended, Started};
+use crate::engine::view::status::{self, Course, Past, Probe, State};
 use crate::name::ContainerName;
 use crate::paths::Paths;
-use crate::records::history::{self, Entry};
-use crate::records::run::{self, RunRecord};
-use crate::systemd::manager::Manager;
+use crate::records::history;
+use crate::records::run;
 use crate::systemd::unit::{ActiveState, ListedUnit};
 
 /// Which containers.
@@ -28,12 +30,14 @@ pub struct Listed {
     pub name: ContainerName,
     /// What it is doing.
     pub state: State,
-    /// What systemd says; none while the unit is not loaded.
-    pub unit: Option<ListedUnit>,
+    /// The unit's `SubState`; none while it is not loaded.
+    pub sub_state: Option<String>,
+    /// What the unit adds to the state.
+    pub course: Course,
     /// What its current run was started with.
-    pub record: Option<RunRecord>,
+    pub run: Option<Started>,
     /// How its last run ended; not looked up for a container that runs.
-    pub last: Option<Entry>,
+    pub last: Option<Ended>,
     /// What its definition says; not looked up for [`Which::Live`].
     pub gist: Option<Gist>,
 }
@@ -45,8 +49,25 @@ struct Known {
     unit: Option<ListedUnit>,
 }
 
-/// Lists containers, sorted by name. Without a manager (`--root`) none runs.
-pub fn list(paths: &Paths, manager: Option<&Manager>, which: Which) -> anyhow::Result<Vec<Listed>> {
+/// Lists containers, sorted by name.
+pub fn list(paths: &Paths, which: Which) -> anyhow::Result<Vec<Listed>> {
+    let manager = status::connect(paths)?;
+    let units = manager
+        .list("ctr@*.service")
+        .context("listing containers")?;
+    describe_all(paths, units, which).context("listing containers")
+}
+
+/// Lists the containers of a directory tree (`--root`), none of which runs.
+pub fn list_resting(paths: &Paths, which: Which) -> anyhow::Result<Vec<Listed>> {
+    describe_all(paths, Vec::new(), which).context("listing containers")
+}
+
+fn describe_all(
+    paths: &Paths,
+    units: Vec<ListedUnit>,
+    which: Which,
+) -> anyhow::Result<Vec<Listed>> {
     let mut found: BTreeMap<ContainerName, Known> = BTreeMap::new();
     if which == Which::All {
         for (name, gist) in definitions::gists(paths) {
@@ -56,10 +77,6 @@ pub fn list(paths: &Paths, manager: Option<&Manager>, which: Which) -> anyhow::R
             found.entry(name).or_default();
         }
     }
-    let units = match manager {
-        Some(manager) => manager.list("ctr@*.service")?,
-        None => Vec::new(),
-    };
     for unit in units {
         let Some(name) = ContainerName::from_unit(&unit.name) else {
             continue;
@@ -112,12 +129,17 @@ fn describe(
         history::last(paths, &name)?
     };
     let state = status::of_listed(unit.as_ref(), payload, defined, last.as_ref());
+    let course = unit.as_ref();
+    let course = course.map_or(Course::Steady, |unit| {
+        Course::of(unit.active, &unit.sub_state)
+    });
     Ok(Listed {
         name,
         state,
-        unit,
-        record,
-        last,
+        sub_state: unit.map(|unit| unit.sub_state),
+        course,
+        run: record.map(Started::from),
+        last: last.map(Ended::from),
         gist,
     })
 }
@@ -134,11 +156,11 @@ mod tests {
         sys::fs::ensure_dir(definition.parent().unwrap(), 0o755).unwrap();
         sys::fs::write_atomic(&definition, b"", 0o644, sys::fs::Durability::Memory).unwrap();
         let paths = Paths::system(dir.path());
-        let listed = list(&paths, None, Which::All).unwrap();
+        let listed = list_resting(&paths, Which::All).unwrap();
         let [only] = listed.as_slice() else {
             panic!("{listed:?}");
         };
         assert_eq!((only.name.as_str(), only.state), ("web", State::Configured));
-        assert!(list(&paths, None, Which::Live).unwrap().is_empty());
+        assert!(list_resting(&paths, Which::Live).unwrap().is_empty());
     }
 }

@@ -7,9 +7,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use anyhow::Context as _;
 
 use crate::engine::container::Container;
+use crate::paths::Paths;
 use crate::records::history::{self, Entry};
 use crate::records::run::{self, RunRecord};
 use crate::sys::cgroup::Cgroup;
@@ -17,8 +18,7 @@ use crate::systemd::manager::Manager;
 use crate::systemd::unit::{ActiveState, ListedUnit, UnitProperties};
 
 /// What a container is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Nothing is known of it, or systemd's state makes no sense for a container.
     Unknown,
@@ -125,6 +125,37 @@ pub fn derive(active: ActiveState, sub_state: &str, payload: Payload, past: Past
     }
 }
 
+/// What a unit's own state adds to its container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Nothing.
+    Steady,
+    /// It is being stopped.
+    Stopping,
+    /// It waits to be started again.
+    Restarting,
+    /// It has failed.
+    Failed,
+}
+
+impl Course {
+    /// That of a unit.
+    pub fn of(active: ActiveState, sub_state: &str) -> Self {
+        match active {
+            ActiveState::Deactivating => Self::Stopping,
+            ActiveState::Failed => Self::Failed,
+            ActiveState::Active
+            | ActiveState::Reloading
+            | ActiveState::Inactive
+            | ActiveState::Activating
+            | ActiveState::Other => match sub_state.starts_with("auto-restart") {
+                true => Self::Restarting,
+                false => Self::Steady,
+            },
+        }
+    }
+}
+
 /// Reads payload cgroups.
 #[derive(Debug)]
 pub struct Probe(Option<Cgroup>);
@@ -192,6 +223,11 @@ pub fn observe(
         record,
         last,
     })
+}
+
+/// Connects to the manager that runs the containers.
+pub fn connect(paths: &Paths) -> anyhow::Result<Manager> {
+    Manager::connect(paths.scope()).context("connecting to systemd")
 }
 
 /// The state of a container of which a listing said this much.

@@ -348,7 +348,7 @@ fn r8_the_manifest_of_this_machine_is_taken() {
         entry["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});
         entry
     };
-    let local = wharf::image::manifest::local_platform().architecture;
+    let local = wharf::platform::Platform::local().architecture;
     let entries = [entry(&foreign, "mips64le"), entry(&ours, &local)];
     let index = serde_json::json!({"schemaVersion": 2, "manifests": entries});
     let mut files: Files = foreign.clone().into_iter().chain(ours.clone()).collect();

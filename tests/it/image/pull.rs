@@ -198,7 +198,7 @@ fn entry(files: &Files, platform: &str) -> serde_json::Value {
 
 #[test]
 fn other_ways_to_a_name_keep_the_index_that_a_pull_learnt() {
-    let local = wharf::image::manifest::local_platform().to_string();
+    let local = wharf::platform::Platform::local().to_string();
     let mut content = Content::default().with("a", &image());
     let entries = [entry(&image(), &local)];
     let index = serde_json::json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
@@ -269,7 +269,7 @@ fn sizes_that_overflow_are_an_error() {
 
 #[test]
 fn r7_r8_the_way_to_our_manifest_is_read_and_no_other() {
-    let local = wharf::image::manifest::local_platform().to_string();
+    let local = wharf::platform::Platform::local().to_string();
     let (ours, foreign) = (image(), other());
     let mut content = Content::default().with("a", &ours).with("b", &foreign);
     let entries = [
@@ -334,7 +334,7 @@ fn r7_r8_the_way_to_our_manifest_is_read_and_no_other() {
 /// A name that got another image leaves the old one its pin: the digest of the index.
 #[test]
 fn r8_the_digest_of_an_index_outlives_its_tag() {
-    let local = wharf::image::manifest::local_platform().to_string();
+    let local = wharf::platform::Platform::local().to_string();
     let (first, second) = (image(), other());
     let mut content = Content::default().with("a", &first).with("b", &second);
     let index = |files: &Files| {

@@ -62,7 +62,8 @@ impl Rig {
         copy(
             &side(&self.container, from),
             &side(&self.host, to),
-            (Links::Keep, keep),
+            Links::Keep,
+            keep,
         )
     }
 
@@ -70,7 +71,8 @@ impl Rig {
         copy(
             &side(&self.host, from),
             &side(&self.container, to),
-            (Links::Keep, keep),
+            Links::Keep,
+            keep,
         )
     }
 }
@@ -167,7 +169,7 @@ fn links_are_copied_or_followed() {
         Path::new("/file")
     );
     let (from, to) = (side(&rig.container, "/link"), side(&rig.host, "/followed"));
-    copy(&from, &to, (Links::Follow, PLAIN)).unwrap();
+    copy(&from, &to, Links::Follow, PLAIN).unwrap();
     assert_eq!(text(&rig.outside("followed")), "x");
     // A destination that is a link is replaced when it is below the one that was named.
     let canary = rig.canary().join("secret");
@@ -270,10 +272,10 @@ fn a_directory_is_not_copied_into_itself() {
     let rig = Rig::new();
     put(&rig.inside("d/f"), b"x");
     let (from, to) = (side(&rig.container, "/d"), side(&rig.container, "/d"));
-    let err = copy(&from, &to, (Links::Keep, PLAIN)).unwrap_err();
+    let err = copy(&from, &to, Links::Keep, PLAIN).unwrap_err();
     assert!(format!("{err:#}").contains("into itself"), "{err:#}");
     let to = side(&rig.container, "/e");
-    copy(&from, &to, (Links::Keep, PLAIN)).unwrap();
+    copy(&from, &to, Links::Keep, PLAIN).unwrap();
     assert_eq!(names(&rig.inside("e")), ["f"]);
 }
 
@@ -359,13 +361,14 @@ fn f3_special_files_never_block() {
     let host = Root::open(Path::new("/")).unwrap();
     for path in ["/proc/self/mem", "/proc/kmsg", "/proc/1", "/sys/kernel"] {
         let to = side(&rig.host, "/");
-        let err = copy(&side(&host, path), &to, (Links::Keep, PLAIN)).unwrap_err();
+        let err = copy(&side(&host, path), &to, Links::Keep, PLAIN).unwrap_err();
         assert!(!format!("{err:#}").is_empty(), "{path}");
     }
     let err = copy(
         &side(&rig.container, "/d/sparse"),
         &side(&host, "/proc/sys"),
-        (Links::Keep, PLAIN),
+        Links::Keep,
+        PLAIN,
     );
     assert!(format!("{:#}", err.unwrap_err()).contains("shows something of the kernel"));
     assert!(

@@ -3,15 +3,14 @@
 //! change an image's config.
 //!
 //! An instruction is applied to the config document as JSON, so that what wharf does not know of a
-//! config stays in it. No variable is expanded: there is no build whose variables could be meant.
+//! config stays in it. No variable is expanded: there is no build whose variables could be meant. What
+//! images themselves say is held to the same grammar of values.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use serde_json::{Map, Value, json};
-
-use super::config;
 
 /// One instruction, such as `CMD ["nginx", "-g", "daemon off;"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +81,37 @@ fn parse(text: &str) -> anyhow::Result<Instruction> {
 }
 
 fn checked(key: &str, value: String) -> anyhow::Result<String> {
-    config::check_value(key, &value)?;
+    check_value(key, &value)?;
     Ok(value)
+}
+
+/// Checks a value of a config that must fit on a line, by the grammar of its key.
+pub fn check_value(key: &str, value: &str) -> anyhow::Result<()> {
+    let valid = match key {
+        "WorkingDir" | "Volumes" => value.starts_with('/'),
+        "StopSignal" => value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-')),
+        "ExposedPorts" => is_port(value),
+        _ => true,
+    };
+    if !valid || value.chars().any(char::is_control) {
+        bail!("key '{key}' has a bad value '{}'", value.escape_debug());
+    }
+    Ok(())
+}
+
+/// `PORT[-PORT][/PROTOCOL]`.
+fn is_port(value: &str) -> bool {
+    let (ports, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| digits)
+    };
+    let protocol = protocol.to_ascii_lowercase();
+    matches!(protocol.as_str(), "tcp" | "udp" | "sctp")
+        && matches!((number(first), number(last)), (Some(a), Some(b)) if a <= b)
 }
 
 /// A JSON list of words, or a line for the container's shell.

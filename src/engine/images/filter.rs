@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `--filter KEY=VALUE` of `image ls` and `image prune`.
+//! Conditions that choose images: `--filter KEY=VALUE` of `image ls` and `image prune`.
 
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use crate::definition::value::quantity::parse_duration;
-use crate::image::pattern::Pattern;
 use crate::image::remove::Named;
 use crate::image::store::Store;
+use crate::reference::pattern::Pattern;
 
 /// One condition; an image has to meet all that are given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Filter {
+pub enum Filter {
     /// It has no name, or has one.
     Dangling(bool),
     /// It was not used since.
