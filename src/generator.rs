@@ -9,10 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::path::{Path, PathBuf};
 
-use crate::definition::image::{ImageDefinition, ImageError};
 use crate::definition::load::scan::Catalogue;
 use crate::definition::load::{self, LoadError};
-use crate::definition::{self, Definition, cycle};
+use crate::definition::{Definition, cycle};
 use crate::journal::kmsg::Severity;
 use crate::name::{ContainerName, UnitName};
 use crate::paths::{DROP_IN, Paths, Scope};
@@ -97,7 +96,7 @@ pub fn scope() -> Scope {
 
 /// Reads every definition and writes what systemd is to know of it.
 pub fn run(paths: &Paths, dirs: &OutputDirs) -> Summary {
-    let catalogue = Catalogue::scan(paths);
+    let catalogue = Catalogue::scan::<Definition>(paths);
     let loaded: Vec<Loaded> = load::load_catalogue(&catalogue)
         .into_iter()
         .filter_map(|(name, result)| Loaded::new(name, result))
@@ -108,27 +107,10 @@ pub fn run(paths: &Paths, dirs: &OutputDirs) -> Summary {
         (Severity::Warning, text)
     });
     summary.messages.extend(strays);
-    summary.messages.extend(write_images(paths, dirs));
+    let mut writer = Writer::new(paths.scope(), dirs);
+    image::write(paths, &mut writer);
+    summary.messages.extend(writer.messages);
     summary
-}
-
-/// Writes drop-ins and links for every `images/NAME.toml`.
-fn write_images(paths: &Paths, dirs: &OutputDirs) -> Vec<(Severity, String)> {
-    let (names, strays) = definition::image::names(paths);
-    let mut writer = Writer {
-        scope: paths.scope(),
-        dirs,
-        link_dirs: BTreeSet::new(),
-        messages: Vec::new(),
-    };
-    for name in names {
-        writer.image(&name, definition::image::load(paths, &name));
-    }
-    for problem in strays {
-        let text = format!("{problem}, ignoring");
-        writer.messages.push((Severity::Warning, text));
-    }
-    writer.messages
 }
 
 /// Writes drop-ins and links for `loaded` into `dirs`.
@@ -142,12 +124,7 @@ fn write(scope: Scope, loaded: &[Loaded], dirs: &OutputDirs) -> Summary {
             .map(|chunk| {
                 let (left_out, none) = (&left_out, &none);
                 threads.spawn(move || {
-                    let mut writer = Writer {
-                        scope,
-                        dirs,
-                        link_dirs: BTreeSet::new(),
-                        messages: Vec::new(),
-                    };
+                    let mut writer = Writer::new(scope, dirs);
                     for loaded in chunk {
                         let left_out = left_out.get(loaded.name()).unwrap_or(none);
                         writer.container(loaded, left_out);
@@ -220,7 +197,16 @@ struct Writer<'a> {
     messages: Vec<(Severity, String)>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(scope: Scope, dirs: &'a OutputDirs) -> Self {
+        Self {
+            scope,
+            dirs,
+            link_dirs: BTreeSet::new(),
+            messages: Vec::new(),
+        }
+    }
+
     fn container(&mut self, loaded: &Loaded, left_out: &BTreeSet<ContainerName>) {
         match loaded {
             Loaded::Valid(definition) => match container::render(definition, left_out) {
@@ -238,50 +224,6 @@ impl Writer<'_> {
                 source,
                 problem,
             } => self.broken(name, source.as_deref(), problem),
-        }
-    }
-
-    fn image(&mut self, name: &ContainerName, loaded: Result<ImageDefinition, ImageError>) {
-        let unit = definition::image::unit_of(name);
-        let dir = format!("{unit}.d");
-        let broken = |source: Option<&Path>, problem: &str| {
-            let text = format!("image '{name}' cannot be pulled: {problem}");
-            let drop_in = container::render_broken(source, problem).ok();
-            (drop_in, (Severity::Error, text))
-        };
-        let (drop_in, message) = match loaded {
-            // Masked, or it went away meanwhile.
-            Err(ImageError::Undefined(_)) => return,
-            Err(ImageError::Invalid(_, problem)) => {
-                broken(Some(&problem.file), &problem.to_string())
-            }
-            Ok(definition) => match image::render(&definition) {
-                Ok(drop_in) => {
-                    self.file(&dir, DROP_IN, &drop_in.render());
-                    return self.image_links(&definition, &unit);
-                }
-                Err(err) => {
-                    let source = definition.sources.first().map(PathBuf::as_path);
-                    broken(source, &err.to_string())
-                }
-            },
-        };
-        self.messages.push(message);
-        if let Some(drop_in) = drop_in {
-            self.file(&dir, DROP_IN, &drop_in.render());
-        }
-    }
-
-    fn image_links(&mut self, definition: &ImageDefinition, unit: &str) {
-        let (dir, default_target) = match self.scope {
-            Scope::System => ("system", "multi-user.target"),
-            Scope::User => ("user", "default.target"),
-        };
-        let template = image::template(dir);
-        let enabled = definition.enabled.then(|| default_target.to_owned());
-        let wanted = definition.wanted_by.iter().map(UnitName::to_string);
-        for target in enabled.into_iter().chain(wanted) {
-            self.link(unit, &format!("{target}.wants"), &template);
         }
     }
 

@@ -1,70 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `wharf cat`: the merged definition, with the place each value comes from.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::path::Path;
-
-use serde::Serialize;
-use toml::Value;
 
 use super::Context;
 use super::exit::{Exit, ExitStatus};
+use super::output;
 use super::terminal::{Out, escape};
-use crate::definition::load::{Effective, LoadError, load_effective};
+use crate::definition::kinds::Designation;
+use crate::definition::load::{Effective, LoadError};
 use crate::definition::merge::Setting;
-use crate::definition::problem::{Problem, serialize_path};
-use crate::name::ContainerName;
 
-/// Print the merged definition of a container, with the origin of every value
+/// Print a merged definition, with the origin of every value
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print one JSON document instead of TOML
     #[arg(long)]
     json: bool,
-    /// The container
+    /// The container, or KIND/NAME for a definition of another kind, such as image/web
     #[arg(value_name = "NAME")]
-    name: ContainerName,
-}
-
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-struct Document<'d> {
-    /// Version of this document; keys are added, never removed.
-    schema: u32,
-    /// The container.
-    name: &'d ContainerName,
-    /// Every file that was merged, in order.
-    sources: Vec<Cow<'d, str>>,
-    /// Every key and map entry that is set.
-    settings: Vec<Item<'d>>,
-    /// What is wrong; empty for a valid definition.
-    problems: &'d [Problem],
-}
-
-#[derive(Debug, Serialize)]
-struct Item<'d> {
-    /// The key with its table, such as `log.driver`.
-    key: String,
-    /// The entry of a key that is a map, else null.
-    entry: Option<&'d str>,
-    /// The value as written, with `%i` replaced.
-    value: &'d Value,
-    /// The file that set it.
-    #[serde(serialize_with = "serialize_path")]
-    file: &'d Path,
-    /// The line.
-    line: u32,
+    name: Designation,
 }
 
 /// Prints the definition. An invalid one is printed too, its problems as comments, with status 1.
 ///
 /// # Errors
 ///
-/// There is no such container, it is masked, or standard output cannot be written.
+/// There is no such definition, it is masked, or standard output cannot be written.
 pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let paths = context.paths()?;
-    let effective = load_effective(paths, &args.name).map_err(|err| Exit {
+    let Designation { kind, name } = &args.name;
+    let effective = (kind.effective)(paths, name).map_err(|err| Exit {
         status: match err {
             LoadError::Undefined { .. } => ExitStatus::NoSuchContainer,
             LoadError::Masked { .. } | LoadError::Invalid { .. } => ExitStatus::Failure,
@@ -73,7 +39,7 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     })?;
     let mut out = Out::stdout();
     if args.json {
-        let document = document(&args.name, &effective);
+        let document = output::definition::Document::new(&args.name, &effective);
         out.json(&document)?;
     } else {
         let text = render(&effective);
@@ -90,30 +56,6 @@ pub fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     } else {
         ExitStatus::Failure
     })
-}
-
-fn document<'d>(name: &'d ContainerName, effective: &'d Effective) -> Document<'d> {
-    let item = |setting: &'d Setting| Item {
-        key: match setting.table {
-            "" => setting.name.to_owned(),
-            table => format!("{table}.{}", setting.name),
-        },
-        entry: setting.part.as_deref(),
-        value: &setting.value,
-        file: &setting.file,
-        line: setting.line,
-    };
-    Document {
-        schema: 1,
-        name,
-        sources: effective
-            .sources
-            .iter()
-            .map(|path| path.to_string_lossy())
-            .collect(),
-        settings: effective.settings.iter().map(item).collect(),
-        problems: &effective.problems,
-    }
 }
 
 /// TOML that means the same as the files together and can be read back.

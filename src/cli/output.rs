@@ -5,6 +5,7 @@
 //! `null`, not a missing key. Times are RFC 3339 in UTC, sizes are bytes. wharf(1) says the same.
 
 pub mod container;
+pub mod definition;
 pub mod event;
 pub mod files;
 pub mod image;

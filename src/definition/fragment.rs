@@ -8,7 +8,9 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::definition::entry::{Entry, Raw};
 use crate::definition::keys::{self, Key};
+use crate::definition::kind::Kind;
 use crate::definition::problem::{Problems, Source, quote};
 use crate::definition::unknown;
 
@@ -26,42 +28,6 @@ pub(crate) struct Parsed<'a> {
     errors: Vec<toml::de::Error>,
 }
 
-/// A value as written.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Raw<'a> {
-    /// A TOML value.
-    Toml(&'a DeValue<'a>),
-    /// The text after the '=' of a `KEY=VALUE` in a list.
-    Text(&'a str),
-}
-
-/// One key that a file sets, or one entry of a key that is a map.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry<'a> {
-    /// The key.
-    pub(crate) key: &'static Key,
-    /// The entry's name, if the key is a map.
-    pub(crate) part: Option<&'a str>,
-    /// The file.
-    pub(crate) source: &'a Source,
-    /// Where the key is written, in bytes.
-    pub(crate) key_at: usize,
-    /// Where the value is written, in bytes.
-    pub(crate) value_at: usize,
-    /// The value.
-    pub(crate) value: Raw<'a>,
-}
-
-impl Entry<'_> {
-    /// The key with its table and entry, such as `environment.PATH`.
-    pub(crate) fn path(&self) -> String {
-        match self.part {
-            Some(part) => format!("{}.{part}", self.key.path()),
-            None => self.key.path(),
-        }
-    }
-}
-
 /// Parses a file's text; errors are kept for [`Parsed::read`].
 pub(crate) fn parse(source: &Source) -> Parsed<'_> {
     let (table, errors) = DeTable::parse_recoverable(source.text());
@@ -74,7 +40,7 @@ pub(crate) fn parse(source: &Source) -> Parsed<'_> {
 
 impl<'a> Parsed<'a> {
     /// The keys that the file sets. What is wrong with its syntax and its keys goes to `problems`.
-    pub(crate) fn read(&'a self, problems: &mut Problems) -> Vec<Entry<'a>> {
+    pub(crate) fn read<D: Kind>(&'a self, problems: &mut Problems) -> Vec<Entry<'a, D>> {
         for error in &self.errors {
             report_syntax_error(self.source, error, problems);
         }
@@ -129,14 +95,14 @@ fn report_syntax_error(source: &Source, error: &toml::de::Error, problems: &mut 
     });
 }
 
-struct Reader<'a, 'p> {
+struct Reader<'a, 'p, D: 'static> {
     source: &'a Source,
     sound_until: usize,
-    entries: Vec<Entry<'a>>,
+    entries: Vec<Entry<'a, D>>,
     problems: &'p mut Problems,
 }
 
-impl<'a> Reader<'a, '_> {
+impl<'a, D: Kind> Reader<'a, '_, D> {
     fn read_table(&mut self, table: &'static str, values: &'a DeTable<'a>) {
         for (name, value) in values {
             let key_at = name.span().start;
@@ -147,19 +113,19 @@ impl<'a> Reader<'a, '_> {
                 continue;
             }
             let name = name.get_ref().as_ref();
-            let sub_table = keys::TABLES.into_iter().find(|t| *t == name);
+            let sub_table = D::INFO.tables.iter().copied().find(|t| *t == name);
             match (sub_table.filter(|_| table.is_empty()), value.get_ref()) {
                 (Some(sub_table), DeValue::Table(values)) => self.read_table(sub_table, values),
                 (Some(_), _) => self.problems.push(self.source, key_at, name, || {
                     format!("{name}: it is a table, write [{name}] and its keys below")
                 }),
-                (None, _) => match keys::find(table, name) {
+                (None, _) => match D::find_key(table, name) {
                     Some(key) if key.is_map() => self.read_map(key, key_at, value),
                     Some(key) => self.add(key, None, key_at, Place::of(value)),
                     None => {
                         self.problems
                             .push(self.source, key_at, &unknown::path(table, name), || {
-                                unknown::describe(table, name)
+                                unknown::describe::<D>(table, name)
                             })
                     }
                 },
@@ -167,7 +133,7 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn read_map(&mut self, key: &'static Key, key_at: usize, value: &'a Spanned<DeValue<'a>>) {
+    fn read_map(&mut self, key: &'static Key<D>, key_at: usize, value: &'a Spanned<DeValue<'a>>) {
         match (value.get_ref(), &key.takes) {
             (DeValue::Table(values), _) => {
                 for (part, value) in values {
@@ -190,7 +156,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// Reads a map written as in Compose: a list of `KEY=VALUE`.
-    fn read_pairs(&mut self, key: &'static Key, items: &'a [Spanned<DeValue<'a>>]) {
+    fn read_pairs(&mut self, key: &'static Key<D>, items: &'a [Spanned<DeValue<'a>>]) {
         let mut seen = std::collections::BTreeSet::new();
         for item in items {
             let at = item.span().start;
@@ -216,7 +182,13 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
-    fn add(&mut self, key: &'static Key, part: Option<&'a str>, key_at: usize, place: Place<'a>) {
+    fn add(
+        &mut self,
+        key: &'static Key<D>,
+        part: Option<&'a str>,
+        key_at: usize,
+        place: Place<'a>,
+    ) {
         if self.entries.len() == ENTRIES_MAX {
             self.problems.push(self.source, key_at, "", || {
                 format!("more than {ENTRIES_MAX} keys and map entries in one file")

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::definition::load::LoadError;
+use crate::definition::load::check::Between;
 use crate::definition::load::scan::{Catalogue, File};
 use crate::definition::problem::{Problem, escape};
 use crate::definition::{Definition, cycle};
@@ -77,8 +78,15 @@ fn describe(found: cycle::Cycle, definitions: &BTreeMap<&ContainerName, &Definit
     }
 }
 
+/// What is wrong between containers: cycles, and dependencies on what is not there.
+pub fn between(catalogue: &Catalogue, loaded: &[Loaded]) -> Vec<Between> {
+    let cycles = find_cycles(loaded).into_iter();
+    let cycles = cycles.map(|Cycle { members, problems }| Between { members, problems });
+    cycles.chain(find_undefined(catalogue, loaded)).collect()
+}
+
 /// Dependencies on containers that are not defined, or are masked.
-pub fn find_undefined(catalogue: &Catalogue, loaded: &[Loaded]) -> Vec<Problem> {
+fn find_undefined(catalogue: &Catalogue, loaded: &[Loaded]) -> Vec<Between> {
     let mut problems = Vec::new();
     let definitions = loaded.iter().filter_map(|(_, result)| result.as_ref().ok());
     for definition in definitions {
@@ -89,12 +97,16 @@ pub fn find_undefined(catalogue: &Catalogue, loaded: &[Loaded]) -> Vec<Problem> 
                 None => "is not defined",
             };
             if let Some((file, line)) = definition.origin("", "depends_on") {
-                problems.push(Problem {
+                let problem = Problem {
                     file: file.to_owned(),
                     line,
                     column: 1,
                     key: "depends_on".to_owned(),
                     message: format!("depends_on: container '{name}' {fact}"),
+                };
+                problems.push(Between {
+                    members: vec![definition.name.clone()],
+                    problems: vec![problem],
                 });
             }
         }

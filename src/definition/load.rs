@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Definitions from disk: find the files, read, merge, check.
 //!
-//! The only module of `definition` that reads files. One container's files never matter to
-//! another's, except the drop-ins in `container.toml.d/` that are written for all of them: a
-//! mistake in one of those fails every container, since ignoring it would make each of them less
-//! confined than written.
+//! The only module of `definition` that reads files. One definition's files never matter to
+//! another's, except the drop-ins in `KIND.toml.d/` that are written for all of them: a mistake in
+//! one of those fails every one, since ignoring it would make each of them less confined than written.
 
 use std::fmt;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crate::definition::Definition;
 use crate::definition::fragment::{self, FILE_MAX_BYTES, Parsed};
+use crate::definition::kind::Kind;
 use crate::definition::load::scan::{Catalogue, File, Group};
 use crate::definition::merge::{Merged, Setting};
 use crate::definition::problem::{Problem, Problems, Source};
@@ -21,6 +20,7 @@ use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::sys;
 
+pub mod check;
 pub mod scan;
 
 /// Why there is no definition.
@@ -31,21 +31,27 @@ pub mod scan;
 pub enum LoadError {
     /// There is no file for the name.
     Undefined {
-        /// The container.
+        /// The word of its kind.
+        kind: &'static str,
+        /// Its name.
         name: ContainerName,
         /// Where its file was looked for, highest priority first.
         searched: Vec<PathBuf>,
     },
     /// The file is a link to /dev/null.
     Masked {
-        /// The container.
+        /// The word of its kind.
+        kind: &'static str,
+        /// Its name.
         name: ContainerName,
         /// The link.
         file: PathBuf,
     },
     /// Something is wrong with one of its files.
     Invalid {
-        /// The container.
+        /// The word of its kind.
+        kind: &'static str,
+        /// Its name.
         name: ContainerName,
         /// At least one.
         problems: Vec<Problem>,
@@ -53,7 +59,17 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// The container.
+    /// The first file that something is wrong with.
+    pub fn first_file(&self) -> Option<&Path> {
+        match self {
+            Self::Invalid { problems, .. } => {
+                problems.first().map(|problem| problem.file.as_path())
+            }
+            Self::Undefined { .. } | Self::Masked { .. } => None,
+        }
+    }
+
+    /// Its name.
     pub fn name(&self) -> &ContainerName {
         match self {
             Self::Undefined { name, .. }
@@ -67,28 +83,37 @@ impl fmt::Display for LoadError {
     /// One line, fit for `STATUS=`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Undefined { name, searched } => {
-                write!(f, "container '{name}' is not defined, looked for")?;
+            Self::Undefined {
+                kind,
+                name,
+                searched,
+            } => {
+                write!(f, "{kind} '{name}' is not defined, looked for")?;
                 for (index, path) in searched.iter().enumerate() {
                     let separator = if index == 0 { " " } else { ", " };
                     write!(f, "{separator}{}", path.display())?;
                 }
                 Ok(())
             }
-            Self::Masked { name, file } => {
+            Self::Masked { kind, name, file } => {
                 write!(
                     f,
-                    "container '{name}' is masked: {} is a link to /dev/null",
+                    "{kind} '{name}' is masked: {} is a link to /dev/null",
                     file.display()
                 )
             }
-            Self::Invalid { name, problems } => match problems.as_slice() {
-                [] => write!(f, "container '{name}' is not valid"),
+            Self::Invalid {
+                kind,
+                name,
+                problems,
+            } => match problems.as_slice() {
+                [] => write!(f, "{kind} '{name}' is not valid"),
                 [only] => write!(f, "{only}"),
                 [first, rest @ ..] => write!(
                     f,
-                    "{first} (and {} more; run 'wharf check {name}')",
-                    rest.len()
+                    "{first} (and {} more; run 'wharf check {}')",
+                    rest.len(),
+                    designation(kind, name)
                 ),
             },
         }
@@ -97,26 +122,34 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// Loads the definition of one container; other containers' files are not looked at.
+/// A definition as commands take it: `NAME` for a container, else `KIND/NAME`.
+pub fn designation(kind: &str, name: &ContainerName) -> String {
+    match kind {
+        "container" => name.as_str().to_owned(),
+        kind => format!("{kind}/{name}"),
+    }
+}
+
+/// Loads one definition; others' files are not looked at.
 ///
 /// # Errors
 ///
 /// See [`LoadError`].
-pub fn load(paths: &Paths, name: &ContainerName) -> Result<Definition, LoadError> {
-    let catalogue = Catalogue::of_one(paths, name);
+pub fn load<D: Kind>(paths: &Paths, name: &ContainerName) -> Result<D, LoadError> {
+    let catalogue = Catalogue::of_one::<D>(paths, name);
     with_shared(&catalogue, |shared| load_one(&catalogue, name, shared))
 }
 
 /// Loads every definition, sorted by name. Masked ones are left out; so are templates, whose
 /// instances are there when a file or drop-in directory of theirs is.
-pub fn load_all(paths: &Paths) -> Vec<(ContainerName, Result<Definition, LoadError>)> {
-    load_catalogue(&Catalogue::scan(paths))
+pub fn load_all<D: Kind>(paths: &Paths) -> Vec<(ContainerName, Result<D, LoadError>)> {
+    load_catalogue(&Catalogue::scan::<D>(paths))
 }
 
 /// As [`load_all`], for a catalogue that was made before.
-pub fn load_catalogue(
+pub fn load_catalogue<D: Kind>(
     catalogue: &Catalogue,
-) -> Vec<(ContainerName, Result<Definition, LoadError>)> {
+) -> Vec<(ContainerName, Result<D, LoadError>)> {
     /// Fewer are read faster than a thread is made.
     const THREAD_MIN: usize = 32;
     let names: Vec<ContainerName> = catalogue.names();
@@ -146,9 +179,9 @@ pub fn load_catalogue(
     })
 }
 
-/// Calls `with` with the drop-ins that apply to every container, read and parsed once.
+/// Calls `with` with the drop-ins that apply to every definition of its kind, read and parsed once.
 fn with_shared<R>(catalogue: &Catalogue, with: impl FnOnce(&Shared<'_>) -> R) -> R {
-    let (sources, unreadable) = read_files(catalogue.drop_ins(Group::EveryContainer));
+    let (sources, unreadable) = read_files(catalogue.drop_ins(Group::All));
     let shared = Shared {
         parsed: sources.iter().map(fragment::parse).collect(),
         unreadable,
@@ -156,45 +189,46 @@ fn with_shared<R>(catalogue: &Catalogue, with: impl FnOnce(&Shared<'_>) -> R) ->
     with(&shared)
 }
 
-/// What applies to every container.
+/// What applies to every definition of a kind.
 struct Shared<'a> {
     parsed: Vec<Parsed<'a>>,
     unreadable: Vec<Problem>,
 }
 
-fn load_one(
+fn load_one<D: Kind>(
     catalogue: &Catalogue,
     name: &ContainerName,
     shared: &Shared<'_>,
-) -> Result<Definition, LoadError> {
+) -> Result<D, LoadError> {
     with_merged(catalogue, name, shared, |files| {
         validate::validate(name, files.sources, &files.merged, files.problems)
     })?
     .map_err(|problems| LoadError::Invalid {
+        kind: D::INFO.word,
         name: name.clone(),
         problems,
     })
 }
 
-/// The files of one container, merged but not checked.
-struct MergedFiles<'a> {
+/// The files of one definition, merged but not checked.
+struct MergedFiles<'a, D: 'static> {
     sources: Vec<PathBuf>,
-    merged: Merged<'a>,
+    merged: Merged<'a, D>,
     problems: Problems,
 }
 
-/// Calls `with` with the merged files of a container.
-fn with_merged<R>(
+/// Calls `with` with the merged files of a definition.
+fn with_merged<D: Kind, R>(
     catalogue: &Catalogue,
     name: &ContainerName,
     shared: &Shared<'_>,
-    with: impl FnOnce(MergedFiles<'_>) -> R,
+    with: impl FnOnce(MergedFiles<'_, D>) -> R,
 ) -> Result<R, LoadError> {
     let own = OwnFiles::read(catalogue, name)?;
     let parsed: Vec<_> = own.sources.iter().map(fragment::parse).collect();
     let mut problems = own.problems(catalogue, name, shared);
     let ordered = own.in_merge_order(&parsed, shared);
-    let mut merged = Merged::default();
+    let mut merged = Merged::new();
     for file in &ordered {
         merged.add(file.read(&mut problems));
     }
@@ -205,7 +239,7 @@ fn with_merged<R>(
     }))
 }
 
-/// What a container's files say, for people to look at.
+/// What the files of a definition say, for people to look at.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effective {
     /// Every file that was merged, in order.
@@ -216,15 +250,18 @@ pub struct Effective {
     pub problems: Vec<Problem>,
 }
 
-/// Reads what holds for a container and where each of it was set; works for invalid ones too.
+/// Reads what holds for a definition and where each of it was set; works for invalid ones too.
 ///
 /// # Errors
 ///
-/// The container is undefined or masked.
-pub fn load_effective(paths: &Paths, name: &ContainerName) -> Result<Effective, LoadError> {
-    let catalogue = Catalogue::of_one(paths, name);
+/// It is undefined or masked.
+pub fn load_effective<D: Kind>(
+    paths: &Paths,
+    name: &ContainerName,
+) -> Result<Effective, LoadError> {
+    let catalogue = Catalogue::of_one::<D>(paths, name);
     with_shared(&catalogue, |shared| {
-        with_merged(&catalogue, name, shared, |files| {
+        with_merged::<D, _>(&catalogue, name, shared, |files| {
             let settings = files.merged.settings(name.instance());
             let sources = files.sources.clone();
             let checked = validate::validate(name, files.sources, &files.merged, files.problems);
@@ -237,7 +274,7 @@ pub fn load_effective(paths: &Paths, name: &ContainerName) -> Result<Effective, 
     })
 }
 
-/// The files of one container but the shared ones.
+/// The files of one definition but the shared ones.
 struct OwnFiles {
     /// The base file, if it could be read, then the drop-ins that could be.
     sources: Vec<Source>,
@@ -253,12 +290,14 @@ impl OwnFiles {
             Some(File::Regular(path)) => path,
             Some(File::Mask(file)) => {
                 return Err(LoadError::Masked {
+                    kind: catalogue.info().word,
                     name: name.clone(),
                     file: file.clone(),
                 });
             }
             None => {
                 return Err(LoadError::Undefined {
+                    kind: catalogue.info().word,
                     name: name.clone(),
                     searched: catalogue.candidates(name),
                 });
@@ -266,7 +305,7 @@ impl OwnFiles {
         };
         let (mut sources, mut unreadable) = read_files(std::iter::once(base.as_path()));
         let base_is_read = !sources.is_empty();
-        let (drop_ins, more) = read_files(catalogue.drop_ins(Group::Container(name)));
+        let (drop_ins, more) = read_files(catalogue.drop_ins(Group::One(name)));
         sources.extend(drop_ins);
         unreadable.extend(more);
         Ok(Self {
@@ -293,7 +332,7 @@ impl OwnFiles {
         problems
     }
 
-    /// The base file, what applies to every container, the container's own drop-ins.
+    /// The base file, what applies to every definition of its kind, the container's own drop-ins.
     fn in_merge_order<'p, 'a>(
         &self,
         parsed: &'p [Parsed<'a>],

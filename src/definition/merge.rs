@@ -12,25 +12,33 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 use toml::{Spanned, Value};
 
-use crate::definition::fragment::{Entry, Raw};
+use crate::definition::entry::{Entry, Raw};
 use crate::definition::keys::{Key, Takes};
 use crate::definition::take;
 
 /// Which key, or which entry of it. Keys are told apart by their place in the key table: comparing
 /// their names would be a tenth of the time it takes to load a definition.
-type Slot<'a> = (*const Key, Option<&'a str>);
+type Slot<'a, D> = (*const Key<D>, Option<&'a str>);
 
 /// The keys of a container and where each was set.
-#[derive(Debug, Default)]
-pub(crate) struct Merged<'a> {
-    entries: BTreeMap<Slot<'a>, Entry<'a>>,
+#[derive(Debug)]
+pub struct Merged<'a, D: 'static> {
+    entries: BTreeMap<Slot<'a, D>, Entry<'a, D>>,
     /// What later fragments replaced.
-    pub(crate) replaced: Vec<Entry<'a>>,
+    pub(crate) replaced: Vec<Entry<'a, D>>,
 }
 
-impl<'a> Merged<'a> {
+impl<'a, D: 'static> Merged<'a, D> {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            replaced: Vec::new(),
+        }
+    }
+
     /// Lays a fragment over what is there.
-    pub(crate) fn add(&mut self, fragment: Vec<Entry<'a>>) {
+    pub(crate) fn add(&mut self, fragment: Vec<Entry<'a, D>>) {
         for entry in fragment {
             match self
                 .entries
@@ -45,19 +53,19 @@ impl<'a> Merged<'a> {
     }
 
     /// What holds, grouped by key, in no order that matters.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry<'a>> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry<'a, D>> {
         self.entries.values()
     }
 
     /// Where a key (not an entry of a map) is set.
-    pub(crate) fn get(&self, table: &str, name: &str) -> Option<&Entry<'a>> {
+    pub(crate) fn get(&self, table: &str, name: &str) -> Option<&Entry<'a, D>> {
         self.entries()
             .find(|entry| entry.key.name == name && entry.key.table == table)
     }
 
     /// What holds, as values on their own, by table, name and entry.
     pub(crate) fn settings(&self, instance: Option<&str>) -> Vec<Setting> {
-        let setting = |entry: &Entry<'_>| Setting {
+        let setting = |entry: &Entry<'_, D>| Setting {
             table: entry.key.table,
             name: entry.key.name,
             part: entry.part.map(str::to_owned),

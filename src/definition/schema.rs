@@ -6,37 +6,48 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::definition::keys::{self, Choice, Form, Key, Section, Takes};
+use crate::definition::keys::{Form, Key, Section, Takes};
+use crate::definition::kind::Kind;
 use crate::definition::value::process::RLIMITS;
 
-/// The schema of `containers/NAME.toml`.
-pub fn render_schema() -> Value {
+/// The schema of a kind's files.
+pub fn render_schema<D: Kind>() -> Value {
+    let info = D::INFO;
     let mut properties = Map::new();
-    for table in keys::TABLES {
-        let members = keys::all().filter(|key| key.table == table);
+    for &table in info.tables {
+        let members = D::all_keys().filter(|key| key.table == table);
         let members: Map<_, _> = members.map(property).collect();
         properties.insert(
             table.to_owned(),
             json!({
                 "type": "object",
-                "description": format!("See wharf-container(5), [{table}]."),
+                "description": format!("See {}, [{table}].", info.manual),
                 "additionalProperties": false,
                 "properties": members,
             }),
         );
     }
-    properties.extend(keys::all().filter(|key| key.table.is_empty()).map(property));
+    properties.extend(
+        D::all_keys()
+            .filter(|key| key.table.is_empty())
+            .map(property),
+    );
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "wharf-container(5)",
-        "description": "A container of wharf, or a drop-in of one.",
+        "title": info.manual,
+        "description": format!("{} of wharf, or a drop-in of one.", capitalised(info.noun)),
         "type": "object",
         "additionalProperties": false,
         "properties": properties,
     })
 }
 
-fn property(key: &Key) -> (String, Value) {
+fn capitalised(noun: &str) -> String {
+    let (first, rest) = noun.split_at(1);
+    first.to_uppercase() + rest
+}
+
+fn property<D>(key: &Key<D>) -> (String, Value) {
     let mut schema = schema_of(&key.takes);
     if let Value::Object(schema) = &mut schema {
         let description = format!("{} Defaults to {}.", key.doc, key.default);
@@ -45,7 +56,7 @@ fn property(key: &Key) -> (String, Value) {
     (key.name.to_owned(), schema)
 }
 
-fn schema_of(takes: &Takes) -> Value {
+fn schema_of<D>(takes: &Takes<D>) -> Value {
     let text = json!({ "type": "string" });
     let list_of_text = json!({ "type": "array", "items": text });
     let scalar = json!({ "type": ["string", "number", "boolean"] });
@@ -54,10 +65,7 @@ fn schema_of(takes: &Takes) -> Value {
         Takes::Integer { min, max, .. } => {
             json!({ "type": "integer", "minimum": min, "maximum": max })
         }
-        Takes::Choice(choices) => {
-            let words: Vec<_> = choices.iter().map(|Choice { word, .. }| word).collect();
-            json!({ "enum": words })
-        }
+        Takes::Choice(words, _) => json!({ "enum": words() }),
         Takes::Text(form, _) => string(form),
         Takes::Scalar(form, _) => json!({ "anyOf": [string(form), { "type": "number" }] }),
         Takes::Texts(form, _) => {

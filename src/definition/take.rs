@@ -10,11 +10,12 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::definition::fragment::{Entry, Raw};
-use crate::definition::keys::{Choice, Form, Section, Takes};
+use crate::definition::directive;
+use crate::definition::entry::{Entry, Raw};
+use crate::definition::keys::{Form, Section, SetText, Takes};
 use crate::definition::problem::{Problems, quote};
+use crate::definition::value::hook::Hook;
 use crate::definition::value::{nearest, quantity, text};
-use crate::definition::{Definition, Hook, directive};
 
 /// Deadline of a hook that names none.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,10 +29,10 @@ struct Fault {
 type Outcome = Result<(), Fault>;
 
 /// Sets `entry` in `definition`; what is wrong with it goes to `problems`.
-pub(crate) fn apply(
-    entry: &Entry<'_>,
+pub(crate) fn apply<D: 'static>(
+    entry: &Entry<'_, D>,
     instance: Option<&str>,
-    definition: &mut Definition,
+    definition: &mut D,
     problems: &mut Problems,
 ) {
     let mut taker = Taker {
@@ -45,13 +46,13 @@ pub(crate) fn apply(
     }
 }
 
-impl Takes {
+impl<D> Takes<D> {
     /// What the key takes, as a noun phrase for "expected …".
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Bool(_) => "true or false".to_owned(),
             Self::Integer { min, max, .. } => format!("a whole number from {min} to {max}"),
-            Self::Choice(choices) => format!("one of {}", list_words(choices)),
+            Self::Choice(words, _) => format!("one of {}", words().join(", ")),
             Self::Text(form, _) | Self::Scalar(form, _) => form.words.to_owned(),
             Self::Texts(form, _) => format!("a list of strings, each {}", form.words),
             Self::Command(_) => "a list of strings, or one string".to_owned(),
@@ -64,11 +65,6 @@ impl Takes {
             Self::Directives(..) => "a table of unit directives".to_owned(),
         }
     }
-}
-
-fn list_words(choices: &[Choice]) -> String {
-    let words: Vec<_> = choices.iter().map(|choice| choice.word).collect();
-    words.join(", ")
 }
 
 /// Replaces `%i` by the instance's name, and `%%i` by `%i`; every other '%' stays as it is.
@@ -113,14 +109,14 @@ pub(crate) fn integer(value: &DeValue<'_>) -> Option<i64> {
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-struct Taker<'t, 'e> {
-    entry: &'t Entry<'e>,
+struct Taker<'t, 'e, D: 'static> {
+    entry: &'t Entry<'e, D>,
     instance: Option<&'t str>,
-    definition: &'t mut Definition,
+    definition: &'t mut D,
     problems: &'t mut Problems,
 }
 
-impl<'e> Taker<'_, 'e> {
+impl<'e, D: 'static> Taker<'_, 'e, D> {
     fn report(&mut self, fault: Fault) {
         let path = self.entry.path();
         self.problems.push(self.entry.source, fault.at, &path, || {
@@ -163,7 +159,7 @@ impl<'e> Taker<'_, 'e> {
                 }
                 _ => Err(self.mismatch()),
             },
-            Takes::Choice(choices) => self.take_choice(choices, value),
+            Takes::Choice(words, set) => self.take_choice(&words(), value, set),
             Takes::Text(_, set) => match value.as_str() {
                 Some(text) => self.set_text(text, self.entry.value_at, set),
                 None => Err(self.mismatch()),
@@ -214,39 +210,33 @@ impl<'e> Taker<'_, 'e> {
         }
     }
 
-    fn set_text(
-        &mut self,
-        text: &str,
-        at: usize,
-        set: crate::definition::keys::SetText,
-    ) -> Outcome {
+    fn set_text(&mut self, text: &str, at: usize, set: SetText<D>) -> Outcome {
         let text = expand(text, self.instance);
         set(self.definition, &text).map_err(|message| Fault { at, message })
     }
 
-    fn take_choice(&mut self, choices: &'static [Choice], value: &DeValue<'_>) -> Outcome {
+    fn take_choice(
+        &mut self,
+        words: &[&'static str],
+        value: &DeValue<'_>,
+        set: SetText<D>,
+    ) -> Outcome {
         let Some(word) = value.as_str() else {
             return Err(self.mismatch());
         };
         let word = expand(word, self.instance);
-        if let Some(choice) = choices.iter().find(|choice| choice.word == word) {
-            (choice.set)(self.definition);
+        if set(self.definition, &word).is_ok() {
             return Ok(());
         }
-        let near = nearest(&word, choices.iter().map(|choice| choice.word));
+        let near = nearest(&word, words.iter().copied());
         Err(self.fault(match near {
             Some(near) => format!("unknown value '{}', did you mean '{near}'?", quote(&word)),
-            None => format!("'{}' is not one of {}", quote(&word), list_words(choices)),
+            None => format!("'{}' is not one of {}", quote(&word), words.join(", ")),
         }))
     }
 
     /// Every element that is wrong is reported.
-    fn take_texts(
-        &mut self,
-        form: Form,
-        value: &DeValue<'_>,
-        set: crate::definition::keys::SetText,
-    ) -> Outcome {
+    fn take_texts(&mut self, form: Form, value: &DeValue<'_>, set: SetText<D>) -> Outcome {
         let items = match value {
             DeValue::Array(items) => items,
             DeValue::String(text) => return self.set_text(text, self.entry.value_at, set),

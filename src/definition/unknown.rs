@@ -4,105 +4,10 @@
 //! People arrive with Compose and Quadlet files in their fingers; where those have another name
 //! for something wharf does, or something it does not do yet, the error says so.
 
-use crate::definition::keys;
+use crate::definition::keys::Key;
+use crate::definition::kind::Kind;
 use crate::definition::problem::quote;
 use crate::definition::value::nearest;
-
-/// Names other tools give to what our keys do.
-const ELSEWHERE: [(&str, &str); 44] = [
-    ("add_capability", "cap_add"),
-    ("arg", "command"),
-    ("args", "command"),
-    ("capabilities", "cap_add"),
-    ("cgroup_parent", "service.Slice"),
-    ("cmd", "command"),
-    ("cpu_quota", "resources.cpus"),
-    ("cpu_shares", "resources.cpu_weight"),
-    ("cwd", "working_dir"),
-    ("device", "devices"),
-    ("drop_capability", "cap_drop"),
-    ("env", "environment"),
-    ("environment_file", "env_file"),
-    ("exec", "command"),
-    ("group", "user"),
-    ("groups", "group_add"),
-    ("limits", "resources"),
-    ("log_driver", "log.driver"),
-    ("log_opt", "log"),
-    ("logging", "log"),
-    ("mem_limit", "resources.memory"),
-    ("mem_reservation", "resources.memory_high"),
-    ("memory_limit", "resources.memory"),
-    ("memory_max", "resources.memory"),
-    ("memswap_limit", "resources.memory_swap"),
-    ("mount", "volumes"),
-    ("mounts", "volumes"),
-    ("network_mode", "network"),
-    ("oom_kill_disable", "resources.oom_policy"),
-    ("pids_limit", "resources.pids"),
-    ("pull", "pull_policy"),
-    ("read_only_tmpfs", "read_only"),
-    ("restart_policy", "restart"),
-    ("restart_sec", "restart_delay"),
-    ("run_init", "init"),
-    ("seccomp_profile", "seccomp"),
-    ("security_label_type", "selinux"),
-    ("stdin_open", "stdin"),
-    ("stop_grace_period", "stop_timeout"),
-    ("sysctl", "sysctls"),
-    ("timeout_start_sec", "start_timeout"),
-    ("timeout_stop_sec", "stop_timeout"),
-    ("ulimit", "ulimits"),
-    ("workdir", "working_dir"),
-];
-
-/// What Compose and Quadlet have and wharf does not have yet.
-const NOT_YET: [&str; 44] = [
-    "attach",
-    "autoupdate",
-    "auto_update",
-    "blkio_config",
-    "build",
-    "configs",
-    "credentials",
-    "credential_spec",
-    "deploy",
-    "develop",
-    "device_cgroup_rules",
-    "dns",
-    "dns_opt",
-    "dns_search",
-    "domainname",
-    "expose",
-    "extends",
-    "external_links",
-    "extra_hosts",
-    "gid_map",
-    "gpus",
-    "health_cmd",
-    "healthcheck",
-    "ip",
-    "ip6",
-    "ipc",
-    "isolation",
-    "links",
-    "mac_address",
-    "models",
-    "networks",
-    "pid",
-    "platform",
-    "pod",
-    "ports",
-    "post_start",
-    "pre_stop",
-    "profiles",
-    "publish_port",
-    "secrets",
-    "uid_map",
-    "userns",
-    "userns_mode",
-    "uts",
-];
 
 /// The key with its table, as written.
 pub(crate) fn path(table: &str, name: &str) -> String {
@@ -114,49 +19,52 @@ pub(crate) fn path(table: &str, name: &str) -> String {
 }
 
 /// Says what is wrong with a key that the key table does not have.
-pub(crate) fn describe(table: &str, name: &str) -> String {
+pub(crate) fn describe<D: Kind>(table: &str, name: &str) -> String {
     let shown = quote(&path(table, name));
     let canonical = snake_case(name);
-    let same = |key: &&keys::Key| key.name == canonical;
-    if let Some(key) = keys::find(table, &canonical) {
+    let info = D::INFO;
+    let same = |key: &&'static Key<D>| key.name == canonical;
+    if let Some(key) = D::find_key(table, &canonical) {
         return format!("unknown key '{shown}', it is written '{}'", key.path());
     }
-    if let Some((_, ours)) = ELSEWHERE.iter().find(|(other, _)| *other == canonical) {
+    if let Some((_, ours)) = info.elsewhere.iter().find(|(other, _)| *other == canonical) {
         return format!("unknown key '{shown}', here it is '{ours}'");
     }
-    if NOT_YET.contains(&canonical.as_str()) {
+    if info.not_yet.contains(&canonical.as_str()) {
         return format!("key '{shown}' is not supported yet");
     }
-    if canonical == "container_name" || (canonical == "name" && table.is_empty()) {
-        return format!("unknown key '{shown}', the file's name is the container's");
+    let word = info.word;
+    let is_name = canonical.strip_suffix("_name") == Some(word);
+    if is_name || (canonical == "name" && table.is_empty()) {
+        return format!("unknown key '{shown}', the file's name is the {word}'s");
     }
-    if canonical == "container" && table.is_empty() {
-        return "unknown table [container], its keys are at the top of the file".to_owned();
+    if canonical == word && table.is_empty() {
+        return format!("unknown table [{word}], its keys are at the top of the file");
     }
-    if let Some(key) = keys::all().find(same) {
+    if let Some(key) = D::all_keys().find(same) {
         let place = match key.table {
             "" => "at the top of the file, before any [table]".to_owned(),
             table => format!("in [{table}]"),
         };
         return format!("unknown key '{shown}', it belongs {place}");
     }
-    let siblings = keys::all()
+    let siblings = D::all_keys()
         .filter(|key| key.table == table)
         .map(|key| key.name)
-        .chain(keys::TABLES.into_iter().filter(|_| table.is_empty()));
+        .chain(info.tables.iter().copied().filter(|_| table.is_empty()));
     if let Some(near) = nearest(&canonical, siblings) {
         return format!(
             "unknown key '{shown}', did you mean '{}'?",
             path(table, near)
         );
     }
-    let others = keys::all().filter(|key| key.table != table);
+    let others = D::all_keys().filter(|key| key.table != table);
     match nearest(&canonical, others.map(|key| key.name)) {
-        Some(near) => match keys::all().find(|key| key.name == near) {
+        Some(near) => match D::all_keys().find(|key| key.name == near) {
             Some(key) => format!("unknown key '{shown}', did you mean '{}'?", key.path()),
             None => format!("unknown key '{shown}'"),
         },
-        None => format!("unknown key '{shown}', see wharf-container(5)"),
+        None => format!("unknown key '{shown}', see {}", info.manual),
     }
 }
 
@@ -182,6 +90,8 @@ fn snake_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definition::Definition;
+    use crate::definition::kinds::image::ImageDefinition;
 
     #[test]
     fn every_unknown_key_gets_an_answer() {
@@ -221,22 +131,44 @@ mod tests {
             ),
             ("", "xyzzy", "unknown key 'xyzzy', see wharf-container(5)"),
         ] {
-            assert_eq!(describe(table, name), expected, "{table} {name}");
+            assert_eq!(
+                describe::<Definition>(table, name),
+                expected,
+                "{table} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_kind_has_its_own_hints() {
+        for (name, expected) in [
+            ("imgae", "unknown key 'imgae', did you mean 'image'?"),
+            ("Image", "unknown key 'Image', it is written 'image'"),
+            ("pull", "unknown key 'pull', here it is 'pull_policy'"),
+            (
+                "image_name",
+                "unknown key 'image_name', the file's name is the image's",
+            ),
+            ("xyzzy", "unknown key 'xyzzy', see wharf-image(5)"),
+        ] {
+            assert_eq!(describe::<ImageDefinition>("", name), expected, "{name}");
+        }
+    }
+
+    fn hints_name_keys<D: Kind>() {
+        for (other, ours) in D::INFO.elsewhere {
+            let (table, name) = ours.split_once('.').unwrap_or(("", ours));
+            let known = D::find_key(table, name).is_some()
+                || D::INFO.tables.contains(ours)
+                || D::find_key("", table).is_some_and(Key::is_map);
+            assert!(known, "{other} → {ours}");
+            assert!(D::find_key("", other).is_none(), "{other}");
         }
     }
 
     #[test]
     fn hints_name_keys_that_exist() {
-        for (other, ours) in ELSEWHERE {
-            let (table, name) = ours.split_once('.').unwrap_or(("", ours));
-            let known = keys::find(table, name).is_some()
-                || keys::TABLES.contains(&ours)
-                || keys::find("", table).is_some_and(keys::Key::is_map);
-            assert!(known, "{other} → {ours}");
-            assert!(keys::find("", other).is_none(), "{other}");
-        }
-        for name in NOT_YET {
-            assert!(keys::all().all(|key| key.name != name), "{name}");
-        }
+        hints_name_keys::<Definition>();
+        hints_name_keys::<ImageDefinition>();
     }
 }

@@ -6,10 +6,12 @@
 
 use std::path::PathBuf;
 
+pub mod hook;
 pub mod mount;
 pub mod process;
 pub mod quantity;
 pub mod text;
+pub mod words;
 
 /// The candidate most like a text somebody mistyped, if one is near enough to be meant.
 ///

@@ -10,10 +10,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::definition::value::words::Words as _;
 use crate::definition::value::{IoLimitKind, Reload, Signal};
 use crate::definition::{
-    Definition, Hooks, Kind, Lifecycle, Log, OomPolicy, Passthrough, Pids, RateLimit, Resources,
-    Restart, Root, Seccomp, Timeout, VolumeSource,
+    Definition, Hooks, Lifecycle, Log, OomPolicy, Passthrough, Pids, RateLimit, Resources, Restart,
+    Root, Seccomp, ServiceType, Timeout, VolumeSource,
 };
 use crate::name::ContainerName;
 use crate::unitfile::{Section, Unit, Value, ValueError};
@@ -187,22 +188,14 @@ fn service_section(definition: &Definition) -> Result<Section, ValueError> {
 
 fn lifecycle(section: &mut Section, lifecycle: &Lifecycle) -> Result<(), ValueError> {
     match lifecycle.kind {
-        Kind::Service => {}
-        Kind::Oneshot => {
+        ServiceType::Service => {}
+        ServiceType::Oneshot => {
             section.add("Type", Value::constant("oneshot"));
         }
     }
-    let restart = match lifecycle.restart {
-        Restart::No => None,
-        Restart::OnSuccess => Some("on-success"),
-        Restart::OnFailure => Some("on-failure"),
-        Restart::OnAbnormal => Some("on-abnormal"),
-        Restart::OnWatchdog => Some("on-watchdog"),
-        Restart::OnAbort => Some("on-abort"),
-        Restart::Always => Some("always"),
-    };
-    if let Some(restart) = restart {
-        section.add("Restart", Value::constant(restart));
+    // The words are systemd's, and its default needs none.
+    if lifecycle.restart != Restart::default() {
+        section.add("Restart", Value::constant(lifecycle.restart.word()));
     }
     if let Some(delay) = lifecycle.restart_delay {
         section.add("RestartSec", Value::duration(delay));

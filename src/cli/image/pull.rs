@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cli::Context;
 use crate::cli::exit::ExitStatus;
 use crate::cli::output::image::{Images, Pulled};
 use crate::cli::terminal::{Out, escape};
-use crate::definition::{PullPolicy, image};
+use crate::definition::PullPolicy;
+use crate::definition::kinds::image::ImageDefinition;
+use crate::definition::load::load;
+use crate::definition::value::words::Words as _;
 use crate::digest::Digest;
 use crate::engine::images::obtain;
 use crate::engine::images::pull::{Event, Outcome, Puller};
@@ -28,9 +31,11 @@ pub(super) struct Args {
     /// What images/NAME.toml says, as ctr-image@NAME.service does
     #[arg(long, value_name = "NAME", conflicts_with_all = ["images", "policy", "platform", "json"])]
     definition: Option<ContainerName>,
-    /// When to ask the registry about an image that is in the store
-    #[arg(long, value_enum, default_value_t = PolicyArg::Always)]
-    policy: PolicyArg,
+    /// When to ask the registry about an image that is in the store: always, and download what has
+    /// changed; missing, not when it is there; newer, for the digest first; never, and fail when the
+    /// image is not there
+    #[arg(long, default_value = "always", value_parser = policies())]
+    policy: PullPolicy,
     /// For another machine than this one
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
@@ -42,37 +47,20 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum PolicyArg {
-    /// Ask, and download what has changed
-    Always,
-    /// Do not ask when the image is there
-    Missing,
-    /// Ask for the digest, and download when it has changed
-    Newer,
-    /// Do not pull; fail when the image is not there
-    Never,
-}
-
-impl From<PolicyArg> for PullPolicy {
-    fn from(policy: PolicyArg) -> Self {
-        match policy {
-            PolicyArg::Always => Self::Always,
-            PolicyArg::Missing => Self::Missing,
-            PolicyArg::Newer => Self::Newer,
-            PolicyArg::Never => Self::Never,
-        }
-    }
+fn policies() -> impl TypedValueParser<Value = PullPolicy> {
+    // The parser has let only these through.
+    PossibleValuesParser::new(PullPolicy::words())
+        .map(|word| PullPolicy::of_word(&word).unwrap_or_default())
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<ExitStatus> {
     let paths = context.paths()?;
     if let Some(name) = &args.definition {
-        let definition = image::load(paths, name)?;
+        let definition: ImageDefinition = load(paths, name)?;
         obtain::prefetch(paths, &definition)?;
         return Ok(ExitStatus::Success);
     }
-    let puller = Puller::open(paths, args.policy.into(), args.platform.clone())?;
+    let puller = Puller::open(paths, args.policy, args.platform.clone())?;
     let mut out = Out::stdout();
     let mut all = Vec::new();
     let mut first = None;

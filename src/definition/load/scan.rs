@@ -15,12 +15,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::definition::kind::{Kind, KindInfo, Templates};
 use crate::definition::problem::Problem;
 use crate::name::ContainerName;
 use crate::paths::Paths;
-
-/// The drop-in directory that applies to every container, and so no container's name.
-pub const EVERY_CONTAINER: &str = "container";
 
 /// One file of a definition, found but not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,16 +32,17 @@ pub enum File {
 /// Whose drop-ins.
 #[derive(Debug, Clone, Copy)]
 pub enum Group<'n> {
-    /// Those in `container.toml.d/`.
-    EveryContainer,
-    /// A container's own; an instance's template's come first.
-    Container(&'n ContainerName),
+    /// Those in `KIND.toml.d/`.
+    All,
+    /// A definition's own; an instance's template's come first.
+    One(&'n ContainerName),
 }
 
-/// The files in the definition directories.
-#[derive(Debug, Default)]
+/// The files of a kind in the definition directories.
+#[derive(Debug)]
 pub struct Catalogue {
-    /// `containers/` of each definition directory, lowest priority first.
+    info: &'static KindInfo,
+    /// The kind's directory in each definition directory, lowest priority first.
     dirs: Vec<PathBuf>,
     /// By stem: `web`, `web@`, `web@blue`.
     bases: BTreeMap<String, File>,
@@ -58,9 +57,9 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Finds the files of every container.
-    pub fn scan(paths: &Paths) -> Self {
-        let mut catalogue = Self::with_dirs(paths);
+    /// Finds the files of every definition.
+    pub fn scan<D: Kind>(paths: &Paths) -> Self {
+        let mut catalogue = Self::with_dirs(paths, D::INFO);
         for dir in catalogue.dirs.clone() {
             match list(&dir) {
                 Ok(found) => {
@@ -78,9 +77,9 @@ impl Catalogue {
         catalogue
     }
 
-    /// Finds the files of one container, looking at no other's.
-    pub fn of_one(paths: &Paths, name: &ContainerName) -> Self {
-        let mut catalogue = Self::with_dirs(paths);
+    /// Finds the files of one definition, looking at no other's.
+    pub fn of_one<D: Kind>(paths: &Paths, name: &ContainerName) -> Self {
+        let mut catalogue = Self::with_dirs(paths, D::INFO);
         let stems = stems(name);
         for dir in catalogue.dirs.clone() {
             match fs::metadata(&dir) {
@@ -99,26 +98,37 @@ impl Catalogue {
             for stem in &stems {
                 let path = dir.join(format!("{stem}.toml"));
                 if let Ok(metadata) = path.symlink_metadata() {
-                    let kind = Kind::of(metadata.file_type());
+                    let kind = EntryKind::of(metadata.file_type());
                     catalogue.bases.insert(stem.clone(), classify(path, kind));
                 }
             }
-            for stem in stems.iter().map(String::as_str).chain([EVERY_CONTAINER]) {
+            for stem in stems.iter().map(String::as_str).chain([D::INFO.word]) {
                 catalogue.add_drop_in_dir(stem, &dir.join(format!("{stem}.toml.d")));
             }
         }
         catalogue
     }
 
-    fn with_dirs(paths: &Paths) -> Self {
+    fn with_dirs(paths: &Paths, info: &'static KindInfo) -> Self {
+        let directory = info.directory();
         let dirs = paths.definition_dirs().iter();
         Self {
-            dirs: dirs.map(|dir| dir.join("containers")).collect(),
-            ..Self::default()
+            info,
+            dirs: dirs.map(|dir| dir.join(&directory)).collect(),
+            bases: BTreeMap::new(),
+            drop_ins: BTreeMap::new(),
+            everywhere: Vec::new(),
+            of_stem: BTreeMap::new(),
+            strays: Vec::new(),
         }
     }
 
-    fn add_listed(&mut self, dir: &Path, name: &OsStr, kind: Kind) {
+    /// The kind whose files these are.
+    pub(crate) fn info(&self) -> &'static KindInfo {
+        self.info
+    }
+
+    fn add_listed(&mut self, dir: &Path, name: &OsStr, kind: EntryKind) {
         let path = dir.join(name);
         // Hidden files are editors' and package managers' business, as with unit files; anything
         // else without our suffix is somebody else's.
@@ -132,10 +142,11 @@ impl Catalogue {
         }
         let suffix = if is_base { ".toml" } else { ".toml.d" };
         let stem = name.to_str().and_then(|name| name.strip_suffix(suffix));
-        match stem.filter(|stem| is_stem(stem)) {
-            Some(EVERY_CONTAINER) if is_base => self.strays.push(Problem::of_file(
+        let KindInfo { word, noun, .. } = self.info;
+        match stem.filter(|stem| is_stem(stem, self.info.templates)) {
+            Some(stem) if is_base && stem == *word => self.strays.push(Problem::of_file(
                 &path,
-                "no container can have this name, container.toml.d/ is for every container",
+                &format!("no {word} can have this name, {word}.toml.d/ is for every {word}"),
             )),
             Some(stem) if is_base => {
                 self.bases.insert(stem.to_owned(), classify(path, kind));
@@ -143,8 +154,10 @@ impl Catalogue {
             Some(stem) => self.add_drop_in_dir(stem, &path),
             None => self.strays.push(Problem::of_file(
                 &path,
-                "the file's name is not that of a container: letters, digits, '_', '.' and '-', \
-                 at most 63, the first a letter or digit, and not ending in .toml or .toml.d",
+                &format!(
+                    "the file's name is not that of {noun}: letters, digits, '_', '.' and '-', \
+                     at most 63, the first a letter or digit, and not ending in .toml or .toml.d"
+                ),
             )),
         }
     }
@@ -155,7 +168,7 @@ impl Catalogue {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return,
             Err(err) => {
                 let problem = unlistable(dir, &err);
-                if stem == EVERY_CONTAINER {
+                if stem == self.info.word {
                     self.everywhere.push(problem);
                 } else {
                     self.of_stem
@@ -166,23 +179,16 @@ impl Catalogue {
                 return;
             }
         };
-        let is_drop_in = |name: &OsString| {
-            let bytes = name.as_encoded_bytes();
-            bytes.ends_with(b".toml") && !bytes.starts_with(b".")
-        };
         // An empty directory still makes an instance.
         let files = self.drop_ins.entry(stem.to_owned()).or_default();
-        for (name, kind) in found.into_iter().filter(|(name, _)| is_drop_in(name)) {
-            let file = classify(dir.join(&name), kind);
-            files.insert(name, file);
-        }
+        add_drop_ins(files, dir, found);
     }
 
     /// Drop-ins without a definition: nothing would ever read them.
     fn find_orphans(&mut self) {
         for (stem, files) in &self.drop_ins {
             let template = stem.split_once('@').map(|(base, _)| format!("{base}@"));
-            let known = stem == EVERY_CONTAINER
+            let known = stem == self.info.word
                 || self.bases.contains_key(stem)
                 || template.is_some_and(|template| self.bases.contains_key(&template));
             if let (false, Some(File::Regular(first))) = (known, files.values().next()) {
@@ -212,7 +218,7 @@ impl Catalogue {
 
     /// The file that defines `name`: its own, else its template.
     pub fn base(&self, name: &ContainerName) -> Option<&File> {
-        if name.as_str() == EVERY_CONTAINER {
+        if name.as_str() == self.info.word {
             return None;
         }
         stems(name)
@@ -224,8 +230,8 @@ impl Catalogue {
     /// The drop-ins of a group, in merge order, without masked ones.
     pub fn drop_ins<'c>(&'c self, group: Group<'_>) -> impl Iterator<Item = &'c Path> {
         let stems = match group {
-            Group::EveryContainer => vec![EVERY_CONTAINER.to_owned()],
-            Group::Container(name) => stems(name),
+            Group::All => vec![self.info.word.to_owned()],
+            Group::One(name) => stems(name),
         };
         stems
             .into_iter()
@@ -276,25 +282,43 @@ pub fn configuration_files(
     let base = dirs.iter().rev().find_map(|dir| {
         let path = dir.join(name);
         let metadata = path.symlink_metadata().ok()?;
-        Some(classify(path, Kind::of(metadata.file_type())))
+        Some(classify(path, EntryKind::of(metadata.file_type())))
     });
-    let mut catalogue = Catalogue::default();
+    let mut drop_ins = BTreeMap::new();
     for dir in dirs {
-        catalogue.add_drop_in_dir(EVERY_CONTAINER, &dir.join(format!("{name}.d")));
-    }
-    if let Some(problem) = catalogue.everywhere.into_iter().next() {
-        return Err(problem);
+        let dir = dir.join(format!("{name}.d"));
+        let found = list(&dir);
+        match found {
+            Ok(found) => add_drop_ins(&mut drop_ins, &dir, found),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            Err(err) => return Err(unlistable(&dir, &err)),
+        }
     }
     let to_read = |file| match file {
         File::Regular(path) => Some(path),
         File::Mask(_) => None,
     };
-    let drop_ins = catalogue.drop_ins.into_values().flatten();
-    let drop_ins = drop_ins.filter_map(|(_, file)| to_read(file)).collect();
+    let drop_ins = drop_ins.into_values().filter_map(to_read).collect();
     Ok((base.and_then(to_read), drop_ins))
 }
 
-/// The stems a container's files can have, the more general first.
+/// Adds the drop-ins among what a directory has; those of the same name before are replaced.
+fn add_drop_ins(
+    files: &mut BTreeMap<OsString, File>,
+    dir: &Path,
+    found: Vec<(OsString, EntryKind)>,
+) {
+    let is_drop_in = |name: &OsString| {
+        let bytes = name.as_encoded_bytes();
+        bytes.ends_with(b".toml") && !bytes.starts_with(b".")
+    };
+    for (name, kind) in found.into_iter().filter(|(name, _)| is_drop_in(name)) {
+        let file = classify(dir.join(&name), kind);
+        files.insert(name, file);
+    }
+}
+
+/// The stems a definition's files can have, the more general first.
 fn stems(name: &ContainerName) -> Vec<String> {
     let own = name.as_str().to_owned();
     match name.instance() {
@@ -305,19 +329,22 @@ fn stems(name: &ContainerName) -> Vec<String> {
 
 /// A container's name or a template's. Names that end like our files would make a container's
 /// run-time directory look like a file of another container.
-fn is_stem(stem: &str) -> bool {
+fn is_stem(stem: &str, templates: Templates) -> bool {
+    if templates == Templates::No && stem.contains('@') {
+        return false;
+    }
     let name = stem.strip_suffix('@').unwrap_or(stem);
     name.parse::<ContainerName>().is_ok() && !name.ends_with(".toml") && !name.ends_with(".toml.d")
 }
 
 /// What a directory says of an entry without a further system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EntryKind {
     Link,
     Other,
 }
 
-impl Kind {
+impl EntryKind {
     fn of(file_type: fs::FileType) -> Self {
         if file_type.is_symlink() {
             Self::Link
@@ -327,10 +354,10 @@ impl Kind {
     }
 }
 
-fn list(dir: &Path) -> io::Result<Vec<(OsString, Kind)>> {
+fn list(dir: &Path) -> io::Result<Vec<(OsString, EntryKind)>> {
     let entry = |entry: io::Result<fs::DirEntry>| {
         let entry = entry?;
-        Ok((entry.file_name(), Kind::of(entry.file_type()?)))
+        Ok((entry.file_name(), EntryKind::of(entry.file_type()?)))
     };
     fs::read_dir(dir)?.map(entry).collect()
 }
@@ -340,10 +367,10 @@ fn unlistable(dir: &Path, err: &io::Error) -> Problem {
 }
 
 /// Tells masks from the rest. What cannot be looked at is left to the reader, which says why.
-fn classify(path: PathBuf, kind: Kind) -> File {
+fn classify(path: PathBuf, kind: EntryKind) -> File {
     match kind {
-        Kind::Link => {}
-        Kind::Other => return File::Regular(path),
+        EntryKind::Link => {}
+        EntryKind::Other => return File::Regular(path),
     }
     // By text first: in a tree that is checked for another machine there may be no /dev/null.
     let by_text = fs::read_link(&path).is_ok_and(|target| target == Path::new("/dev/null"));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 
-use crate::definition::{Root as RootSource, load};
+use crate::definition::{Definition, Root as RootSource, load};
 use crate::engine::container::Container;
 use crate::engine::files::tree::{Base, Tree};
 use crate::image::store::Store;
@@ -52,7 +52,7 @@ fn image_alone(container: Container<'_>) -> anyhow::Result<Option<String>> {
     if container.is_running() {
         return Ok(None);
     }
-    let definition = load::load(container.paths(), container.name())?;
+    let definition: Definition = load::load(container.paths(), container.name())?;
     Ok(match definition.root {
         RootSource::Image(reference) if !definition.storage.persist => Some(reference),
         RootSource::Image(_) | RootSource::Rootfs(_) => None,

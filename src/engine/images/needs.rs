@@ -8,8 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::definition::kinds::image::ImageDefinition;
 use crate::definition::load;
-use crate::definition::{self, Root};
+use crate::definition::{Definition, Root};
 use crate::engine::container::Container;
 use crate::engine::view::definitions::{self, Found, Gist};
 use crate::image::Digest;
@@ -103,16 +104,15 @@ pub fn needs(paths: &Paths, settings: &Settings, store: &Store) -> anyhow::Resul
         containers.insert(name);
     }
     for name in instances(paths)? {
-        if let Ok(definition) = load::load(paths, &name)
+        if let Ok(definition) = load::load::<Definition>(paths, &name)
             && let Root::Image(reference) = definition.root
         {
             keep(&reference, Reason::Defined(name.clone()))?;
         }
         containers.insert(name);
     }
-    let (images, _) = definition::image::names(paths);
-    for name in images {
-        if let Ok(image) = definition::image::load(paths, &name) {
+    for (name, image) in load::load_all::<ImageDefinition>(paths) {
+        if let Ok(image) = image {
             keep(&image.image, Reason::Prefetched(name))?;
         }
     }

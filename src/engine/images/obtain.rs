@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::definition::PullPolicy;
-use crate::definition::image::ImageDefinition;
+use crate::definition::kinds::image::ImageDefinition;
 use crate::engine::images::needs;
 use crate::engine::images::pull::{self, Event, Outcome, Pulled, Tools};
 use crate::image::Image;

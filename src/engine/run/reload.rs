@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::definition::load;
 use crate::definition::value::Reload;
+use crate::definition::{Definition, load};
 use crate::engine::container::Container;
 use crate::runtime::Runtime;
 
@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(80);
 /// The definition has no reload command, the container does not run, or the command fails.
 pub fn run(container: Container<'_>) -> anyhow::Result<()> {
     let name = container.name();
-    let definition = load::load(container.paths(), name)?;
+    let definition: Definition = load::load(container.paths(), name)?;
     let command = match &definition.lifecycle.reload {
         Some(Reload::Command(command)) => command,
         Some(Reload::Signal(_)) | None => {

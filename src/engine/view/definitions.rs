@@ -8,9 +8,10 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::definition::Root;
+use crate::definition::kind::Kind as _;
 use crate::definition::load::load_catalogue;
-use crate::definition::load::scan::{Catalogue, EVERY_CONTAINER, File};
+use crate::definition::load::scan::{Catalogue, File};
+use crate::definition::{Definition, Root};
 use crate::engine::container::Container;
 use crate::engine::view::status::Past;
 use crate::name::ContainerName;
@@ -41,7 +42,7 @@ impl Found {
 /// The file that defines `name`: its own, or its template's if it is an instance.
 pub fn find(container: Container<'_>) -> Found {
     let name = container.name();
-    match Catalogue::of_one(container.paths(), name).base(name) {
+    match Catalogue::of_one::<Definition>(container.paths(), name).base(name) {
         Some(File::Regular(path)) => Found::File(path.clone()),
         Some(File::Mask(path)) => Found::Masked(path.clone()),
         None => Found::Absent,
@@ -59,7 +60,7 @@ pub enum Gist {
 
 /// Every definition, sorted by name.
 pub fn gists(paths: &Paths) -> Vec<(ContainerName, Gist)> {
-    let loaded = load_catalogue(&Catalogue::scan(paths)).into_iter();
+    let loaded = load_catalogue::<Definition>(&Catalogue::scan::<Definition>(paths)).into_iter();
     let gists = loaded.map(|(name, result)| {
         let gist = match result {
             Ok(definition) => Gist::Image(match definition.root {
@@ -92,7 +93,7 @@ pub fn changed_at_micros(container: Container<'_>) -> anyhow::Result<u64> {
     for dir in paths.definition_dirs() {
         let dir = dir.join("containers");
         look(&dir);
-        let mut drop_ins = vec![dir.join(format!("{EVERY_CONTAINER}.toml.d"))];
+        let mut drop_ins = vec![dir.join(format!("{}.toml.d", Definition::INFO.word))];
         for stem in &stems {
             look(&dir.join(format!("{stem}.toml")));
             drop_ins.push(dir.join(format!("{stem}.toml.d")));

@@ -99,6 +99,10 @@ fn check_prints_json() {
         serde_json::json!({
             "schema": 1,
             "checked": ["a", "b"],
+            "definitions": [
+                { "kind": "container", "name": "a" },
+                { "kind": "container", "name": "b" },
+            ],
             "problems": [{
                 "file": "a.toml",
                 "line": 3,
@@ -108,6 +112,82 @@ fn check_prints_json() {
             }],
         })
     );
+}
+
+/// Images are definitions like containers: the same errors, places, hints, origins.
+#[test]
+fn images_are_checked_and_shown_too() {
+    let tree = Tree::new(&[
+        ("web.toml", "image = 'x'"),
+        ("../images/web.toml", "image = 'x'\nenabled = true"),
+        ("../images/web.toml.d/a.toml", "platform = 'linux/arm64'"),
+        ("../images/bad.toml", "imgae = \"x\""),
+        ("../images/w@.toml", "image = 'x'"),
+    ]);
+    let slip = "../images/bad.toml:1:1: unknown key 'imgae', did you mean 'image'?\n";
+    let slip = slip.replace("..", tree.0.path().join("etc/wharf").to_str().unwrap());
+    let (status, text) = tree.run(&["check"]);
+    assert_eq!(status, 2);
+    assert!(text.contains(&slip), "{text}");
+    assert!(
+        text.contains("w@.toml:1:1: the file's name is not that of an image"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert_eq!(tree.run(&["check", "image/bad"]), (2, slip));
+    assert_eq!(
+        tree.run(&["check", "image/web", "container/web", "web"]),
+        (0, String::new())
+    );
+    assert_eq!(tree.run(&["check", "image/nope"]).0, 2);
+    assert_eq!(tree.run(&["check", "imgae/web"]).0, 2);
+    let (_, json) = tree.run(&["check", "--json", "web", "image/web"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["checked"], serde_json::json!(["web"]));
+    assert_eq!(
+        report["definitions"][1],
+        serde_json::json!({ "kind": "image", "name": "web" })
+    );
+    let (status, shown) = tree.run(&["cat", "image/web"]);
+    assert_eq!(status, 0);
+    let line = shown
+        .lines()
+        .find(|line| line.starts_with("platform"))
+        .unwrap();
+    assert!(line.ends_with("images/web.toml.d/a.toml:1"), "{shown}");
+    let (_, json) = tree.run(&["cat", "--json", "image/web"]);
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(document["kind"], "image");
+    assert_eq!(document["settings"].as_array().unwrap().len(), 3);
+    let nothing = tree.wharf(&["cat", "image/nope"]);
+    assert_eq!(nothing.status.code(), Some(5));
+    let said = String::from_utf8(nothing.stderr).unwrap();
+    assert!(
+        said.starts_with("wharf: image 'nope' is not defined"),
+        "{said}"
+    );
+}
+
+#[test]
+fn every_kind_has_a_schema() {
+    let schema = |args: &[&str]| {
+        let output = Tree::new(&[]).wharf(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(
+        schema(&["schema"]),
+        schema(&["schema", "--kind", "container"])
+    );
+    let image = schema(&["schema", "--kind", "image"]);
+    let right = serde_json::json!({ "image": "nginx:1", "pull_policy": "newer", "enabled": true });
+    assert_eq!(mismatches(&image, &right, ""), Vec::<String>::new());
+    let wrong = serde_json::json!({ "imgae": "x", "pull_policy": "maybe" });
+    assert_eq!(mismatches(&image, &wrong, "").len(), 2);
+    let output = Tree::new(&[]).wharf(&["schema", "--kind", "imgae"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("there are container, image"), "{said}");
 }
 
 /// A mistake in a file that applies to many is printed once.

@@ -45,7 +45,7 @@ impl Tree {
     fn load(&self, name: &str) -> Result<Definition, LoadError> {
         let one = load(&self.paths(), &name.parse().unwrap());
         // Both ways to the same container must agree.
-        let all = load_all(&self.paths());
+        let all = load_all::<Definition>(&self.paths());
         let listed = all.into_iter().find(|(other, _)| other.as_str() == name);
         match listed {
             Some((_, listed)) => assert_eq!(listed, one, "{name}"),
@@ -58,7 +58,7 @@ impl Tree {
     }
 
     fn names(&self) -> Vec<String> {
-        let all = load_all(&self.paths());
+        let all = load_all::<Definition>(&self.paths());
         all.into_iter().map(|(name, _)| name.to_string()).collect()
     }
 
@@ -398,7 +398,7 @@ fn files_that_are_no_containers_are_reported() {
     let long = format!("etc/wharf/containers/{}.toml", "a".repeat(64));
     tree.write(&long, b"");
     assert_eq!(tree.names(), ["good"]);
-    let catalogue = Catalogue::scan(&tree.paths());
+    let catalogue = Catalogue::scan::<Definition>(&tree.paths());
     let reported: Vec<_> = catalogue
         .problems()
         .map(|problem| problem.file.file_name().unwrap().to_owned())
@@ -408,7 +408,7 @@ fn files_that_are_no_containers_are_reported() {
         assert!(!problem.to_string().contains('\n'));
     }
     let container: ContainerName = "container".parse().unwrap();
-    assert!(load(&tree.paths(), &container).is_err());
+    assert!(load::<Definition>(&tree.paths(), &container).is_err());
 }
 
 #[test]

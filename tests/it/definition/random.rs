@@ -11,7 +11,8 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use proptest::sample::select;
 
-use wharf::definition::keys::{self, Key};
+use wharf::definition::keys::Key;
+use wharf::definition::kind::Kind as _;
 use wharf::definition::load::{LoadError, load, load_all, load_effective};
 use wharf::definition::{Definition, VolumeSource};
 use wharf::paths::Paths;
@@ -31,7 +32,7 @@ fn load_text(tree: &Path, text: &[u8]) -> Result<Definition, LoadError> {
     // Seconds, since test machines are busy and test builds slow; a hang is minutes.
     assert!(elapsed < Duration::from_secs(30), "{elapsed:?}");
     assert_eq!(load_all(&paths), [(name.clone(), loaded.clone())]);
-    let effective = load_effective(&paths, &name).unwrap();
+    let effective = load_effective::<Definition>(&paths, &name).unwrap();
     match &loaded {
         Ok(definition) => {
             assert_eq!(effective.problems, []);
@@ -89,8 +90,8 @@ fn check_lines(definition: &Definition) {
     }
 }
 
-fn key() -> impl Strategy<Value = &'static Key> {
-    select(keys::all().collect::<Vec<_>>())
+fn key() -> impl Strategy<Value = &'static Key<Definition>> {
+    select(Definition::all_keys().collect::<Vec<_>>())
 }
 
 /// Strings with what is special to somebody: systemd, TOML, shells, terminals.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys that say what the container is: image, name for people, labels, network, log, hooks.
 
-use super::{ABSOLUTE_PATH, Choice, Form, Key, LINE, Takes, put_some};
+use crate::definition::Definition;
+use crate::definition::Root;
+use crate::definition::keys::{ABSOLUTE_PATH, Form, IMAGE, Key, LINE, Takes, put_some, put_word};
 use crate::definition::value::text;
-use crate::definition::{LogDriver, Network, PullPolicy, Root};
+use crate::definition::value::words::{LogDriver, Network, PullPolicy, Words};
 
-pub(super) static KEYS: &[Key] = &[
+pub(super) static KEYS: &[Key<Definition>] = &[
     Key {
         table: "",
         name: "description",
@@ -19,16 +21,10 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         table: "",
         name: "image",
-        takes: Takes::Text(
-            Form {
-                words: "an image reference such as nginx:1",
-                pattern: "^[A-Za-z0-9\\[][A-Za-z0-9._/:@+\\[\\]-]*$",
-            },
-            |d, s| {
-                d.root = Root::Image(text::parse_reference(s)?);
-                Ok(())
-            },
-        ),
+        takes: Takes::Text(IMAGE, |d, s| {
+            d.root = Root::Image(text::parse_reference(s)?);
+            Ok(())
+        }),
         default: "none; one of image and rootfs must be set",
         doc: "The image that the root file system is made of.",
     },
@@ -45,24 +41,7 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         table: "",
         name: "pull_policy",
-        takes: Takes::Choice(&[
-            Choice {
-                word: "always",
-                set: |d| d.pull_policy = PullPolicy::Always,
-            },
-            Choice {
-                word: "missing",
-                set: |d| d.pull_policy = PullPolicy::Missing,
-            },
-            Choice {
-                word: "never",
-                set: |d| d.pull_policy = PullPolicy::Never,
-            },
-            Choice {
-                word: "newer",
-                set: |d| d.pull_policy = PullPolicy::Newer,
-            },
-        ]),
+        takes: Takes::Choice(PullPolicy::words, |d, s| put_word(&mut d.pull_policy, s)),
         default: "missing",
         doc: "When the image is pulled.",
     },
@@ -85,20 +64,7 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         table: "",
         name: "network",
-        takes: Takes::Choice(&[
-            Choice {
-                word: "host",
-                set: |d| d.network = Network::Host,
-            },
-            Choice {
-                word: "none",
-                set: |d| d.network = Network::None,
-            },
-            Choice {
-                word: "private",
-                set: |d| d.network = Network::Private,
-            },
-        ]),
+        takes: Takes::Choice(Network::words, |d, s| put_word(&mut d.network, s)),
         default: "private",
         doc: "The network namespace: the host's, or one of its own without or with a loopback that is up.",
     },
@@ -129,16 +95,7 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         table: "log",
         name: "driver",
-        takes: Takes::Choice(&[
-            Choice {
-                word: "journal",
-                set: |d| d.log.driver = LogDriver::Journal,
-            },
-            Choice {
-                word: "direct",
-                set: |d| d.log.driver = LogDriver::Direct,
-            },
-        ]),
+        takes: Takes::Choice(LogDriver::words, |d, s| put_word(&mut d.log.driver, s)),
         default: "journal",
         doc: "How output gets to the journal: through the relay, or with no process in between.",
     },
@@ -152,7 +109,7 @@ pub(super) static KEYS: &[Key] = &[
             },
             |d, s| put_some(&mut d.log.rate_limit, s),
         ),
-        default: "that of journald.conf(5)",
+        default: "the limit of journald.conf(5)",
         doc: "How many lines the journal takes in an interval before it drops the rest.",
     },
     Key {
@@ -163,7 +120,7 @@ pub(super) static KEYS: &[Key] = &[
             max: 7,
             set: |d, n| d.log.stderr_priority = u8::try_from(n).ok(),
         },
-        default: "6, info",
+        default: "6",
         doc: "The syslog level of what the container writes to standard error.",
     },
     Key {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of mounts and devices.
 
-use super::{Form, Key, SIZE, Takes, push, put};
+use crate::definition::Definition;
+use crate::definition::keys::{Form, Key, SIZE, Takes, push, put};
 
-pub(super) static KEYS: &[Key] = &[
+pub(super) static KEYS: &[Key<Definition>] = &[
     Key {
         table: "",
         name: "volumes",

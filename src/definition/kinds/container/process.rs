@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of the container's first process.
 
-use super::{Form, Key, Takes, push, put_some};
+use crate::definition::Definition;
+use crate::definition::keys::{ABSOLUTE_PATH, Form, Key, Takes, push, put_some};
 use crate::definition::value::text;
 
-pub(super) static KEYS: &[Key] = &[
+pub(super) static KEYS: &[Key<Definition>] = &[
     Key {
         table: "",
         name: "command",
@@ -65,7 +66,7 @@ pub(super) static KEYS: &[Key] = &[
             },
             |d, s| put_some(&mut d.process.user, s),
         ),
-        default: "the image's, else root",
+        default: "the image's, else to root",
         doc: "The user, and the group, of the process; names are looked up in the container.",
     },
     Key {
@@ -84,11 +85,11 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         table: "",
         name: "working_dir",
-        takes: Takes::Text(super::ABSOLUTE_PATH, |d, s| {
+        takes: Takes::Text(ABSOLUTE_PATH, |d, s| {
             d.process.working_dir = Some(text::parse_working_dir(s)?);
             Ok(())
         }),
-        default: "the image's, else /",
+        default: "the image's, else to /",
         doc: "The directory in the container that the process starts in.",
     },
     Key {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of what confines the container.
 
-use super::{ABSOLUTE_PATH, Form, Key, Takes, put};
+use crate::definition::Definition;
+use crate::definition::keys::{ABSOLUTE_PATH, Form, Key, Takes, put};
 use crate::definition::value::text;
 
 const CAPABILITY: Form = Form {
@@ -9,7 +10,7 @@ const CAPABILITY: Form = Form {
     pattern: "^[A-Za-z_]+$",
 };
 
-pub(super) static KEYS: &[Key] = &[
+pub(super) static KEYS: &[Key<Definition>] = &[
     Key {
         table: "",
         name: "cap_add",
@@ -131,7 +132,7 @@ pub(super) static KEYS: &[Key] = &[
             d.security.ulimits.insert(key.parse()?, value.parse()?);
             Ok(())
         }),
-        default: "those of systemd-system.conf(5)",
+        default: "the limits that systemd gives to services",
         doc: "Resource limits of the process, by the names of getrlimit(2) in lower case.",
     },
 ];

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of `[resources]`: limits, all of them properties of the unit.
 
-use super::{Choice, Form, Key, Takes, put};
+use crate::definition::Definition;
+use crate::definition::Resources;
+use crate::definition::keys::{Form, Key, Takes, put, put_word};
+use crate::definition::value::words::{OomPolicy, Words};
 use crate::definition::value::{Bytes, IoLimit, IoLimitKind, quantity};
-use crate::definition::{OomPolicy, Resources};
 
 const MEMORY: Form = Form {
     words: "a size such as 512M or 1G, a number of bytes, or infinity",
@@ -37,7 +39,7 @@ fn push_io(resources: &mut Resources, kind: IoLimitKind, text: &str) -> Result<(
     Ok(())
 }
 
-pub(super) static KEYS: &[Key] = &[
+pub(super) static KEYS: &[Key<Definition>] = &[
     Key {
         table: "resources",
         name: "memory",
@@ -171,20 +173,9 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         table: "resources",
         name: "oom_policy",
-        takes: Takes::Choice(&[
-            Choice {
-                word: "continue",
-                set: |d| d.resources.oom_policy = OomPolicy::Continue,
-            },
-            Choice {
-                word: "stop",
-                set: |d| d.resources.oom_policy = OomPolicy::Stop,
-            },
-            Choice {
-                word: "kill",
-                set: |d| d.resources.oom_policy = OomPolicy::Kill,
-            },
-        ]),
+        takes: Takes::Choice(OomPolicy::words, |d, s| {
+            put_word(&mut d.resources.oom_policy, s)
+        }),
         default: "stop",
         doc: "What happens to the container when the kernel kills one of its processes for want of memory.",
     },

@@ -1,87 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of how systemd starts, stops and restarts the unit, and the unit's own sections.
 
-use super::{Choice, DURATION, Form, Key, Section, TIMEOUT, Takes, push, put, put_some};
-use crate::definition::value::{Reload, quantity};
-use crate::definition::{Kind, Notify, Restart};
-
-const UNIT_NAME: Form = Form {
-    words: "the name of a unit",
-    pattern: "^[A-Za-z0-9:_.\\\\@-]+\\.[a-z]+$",
+use crate::definition::Definition;
+use crate::definition::keys::{
+    DURATION, Form, Key, Section, TIMEOUT, Takes, UNIT_NAME, push, put, put_some, put_word,
 };
+use crate::definition::value::words::{Notify, Restart, ServiceType, Words};
+use crate::definition::value::{Reload, quantity};
 
-const RESTART: &[Choice] = &[
-    Choice {
-        word: "no",
-        set: |d| d.lifecycle.restart = Restart::No,
-    },
-    Choice {
-        word: "on-success",
-        set: |d| d.lifecycle.restart = Restart::OnSuccess,
-    },
-    Choice {
-        word: "on-failure",
-        set: |d| d.lifecycle.restart = Restart::OnFailure,
-    },
-    Choice {
-        word: "on-abnormal",
-        set: |d| d.lifecycle.restart = Restart::OnAbnormal,
-    },
-    Choice {
-        word: "on-watchdog",
-        set: |d| d.lifecycle.restart = Restart::OnWatchdog,
-    },
-    Choice {
-        word: "on-abort",
-        set: |d| d.lifecycle.restart = Restart::OnAbort,
-    },
-    Choice {
-        word: "always",
-        set: |d| d.lifecycle.restart = Restart::Always,
-    },
-    Choice {
-        word: "unless-stopped",
-        set: |d| d.lifecycle.restart = Restart::Always,
-    },
-];
-
-pub(super) static KEYS: &[Key] = &[
+pub(super) static KEYS: &[Key<Definition>] = &[
     Key {
         table: "",
         name: "type",
-        takes: Takes::Choice(&[
-            Choice {
-                word: "service",
-                set: |d| d.lifecycle.kind = Kind::Service,
-            },
-            Choice {
-                word: "oneshot",
-                set: |d| d.lifecycle.kind = Kind::Oneshot,
-            },
-        ]),
+        takes: Takes::Choice(ServiceType::words, |d, s| {
+            put_word(&mut d.lifecycle.kind, s)
+        }),
         default: "service",
         doc: "Whether the container runs until it is stopped, or to its end.",
     },
     Key {
         table: "",
         name: "notify",
-        takes: Takes::Choice(&[
-            Choice {
-                word: "started",
-                set: |d| d.lifecycle.notify = Notify::Started,
-            },
-            Choice {
-                word: "container",
-                set: |d| d.lifecycle.notify = Notify::Container,
-            },
-        ]),
+        takes: Takes::Choice(Notify::words, |d, s| put_word(&mut d.lifecycle.notify, s)),
         default: "started",
         doc: "When the unit counts as started: when the process runs, or when it says so.",
     },
     Key {
         table: "",
         name: "restart",
-        takes: Takes::Choice(RESTART),
+        takes: Takes::Choice(Restart::words, |d, s| put_word(&mut d.lifecycle.restart, s)),
         default: "no",
         doc: "When systemd starts the container again after it has ended.",
     },
@@ -103,7 +50,7 @@ pub(super) static KEYS: &[Key] = &[
             max: 1_000_000,
             set: |d, n| d.lifecycle.restart_max_attempts = u32::try_from(n).ok(),
         },
-        default: "5, that of systemd-system.conf(5)",
+        default: "systemd's DefaultStartLimitBurst=, 5",
         doc: "How many starts within restart_window are too many; 0 for no limit.",
     },
     Key {
@@ -113,7 +60,7 @@ pub(super) static KEYS: &[Key] = &[
             d.lifecycle.restart_window = Some(quantity::parse_positive_duration(s)?);
             Ok(())
         }),
-        default: "10s, that of systemd-system.conf(5)",
+        default: "systemd's DefaultStartLimitIntervalSec=, 10 seconds",
         doc: "The time in which restart_max_attempts counts.",
     },
     Key {
@@ -140,7 +87,7 @@ pub(super) static KEYS: &[Key] = &[
         table: "",
         name: "start_timeout",
         takes: Takes::Scalar(TIMEOUT, |d, s| put_some(&mut d.lifecycle.start_timeout, s)),
-        default: "that of systemd-system.conf(5)",
+        default: "systemd's DefaultTimeoutStartSec=, 90 seconds",
         doc: "How long a start may take before it is given up.",
     },
     Key {
