@@ -53,7 +53,7 @@ pub fn check(paths: &Paths, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Report
     Ok(counted(&report, findings.collect()))
 }
 
-/// As [`check`], and repairs what is found.
+/// As [`check()`], and repairs what is found.
 pub fn repair(paths: &Paths, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
     let store = needs::store(paths)?;
     let report = check::check(&store, tell)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Garbage collection of images: nothing that is needed ([`keep`]) goes, and of the rest the image
+//! Garbage collection of images: nothing that is needed ([`needs`]) goes, and of the rest the image
 //! that was not used for the longest time goes first.
 //!
 //! A collection begins when the store is over its high-water mark and ends at the low one; room
