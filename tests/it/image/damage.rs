@@ -10,6 +10,7 @@ use wharf::image::check::check;
 use wharf::image::load::{Source, load};
 use wharf::image::store::Store;
 use wharf::sys::command::Command;
+use wharf::sys::mount::{Isolation, unshare_mounts};
 
 use crate::support::layout::{Layer, Rig, archive, layers, put};
 use crate::support::tar::Tar;
@@ -80,6 +81,7 @@ fn what_cannot_be_removed_stops_no_writer() {
         ]
     };
     // rmdir(2) and rename(2) of a mount point are EBUSY.
+    unshare_mounts(rig.path(), Isolation::Slave).unwrap();
     let mounted = places(".staging-1-1", ".#x", "1");
     let mount = |verb: &str, args: &[&str], path: &Path| {
         let mut command = Command::new(verb);

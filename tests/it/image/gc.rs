@@ -14,6 +14,7 @@ use wharf::image::store::Store;
 use wharf::image::used;
 use wharf::paths::Paths;
 use wharf::sys::command::Command;
+use wharf::sys::mount::{self, Isolation, unshare_mounts};
 
 use crate::support::image_cli::{json, ok, run};
 use crate::support::layout::{Layer, Rig, archive, put};
@@ -281,7 +282,7 @@ fn a_start_makes_an_image_young_and_pulls_find_room() {
     rig.assert_clean(&"room");
 }
 
-/// A file system of its own for a store, gone with the test.
+/// A file system of its own for a store, in a mount namespace of its own, gone with the test.
 struct Disk {
     dir: tempfile::TempDir,
 }
@@ -289,6 +290,7 @@ struct Disk {
 impl Disk {
     fn new(options: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        unshare_mounts(dir.path(), Isolation::Slave).unwrap();
         Command::new("mount")
             .args(["-t", "tmpfs", "-o", options, "tmpfs"])
             .arg(dir.path())
@@ -329,7 +331,7 @@ enum Fill {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        wharf::sys::mount::detach(self.dir.path()).unwrap();
+        mount::detach(self.dir.path()).unwrap();
     }
 }
 
