@@ -24,11 +24,14 @@ mod unknown;
 pub mod validate;
 pub mod value;
 
-pub use self::kinds::container::{
-    CapabilitySet, Definition, Device, Hooks, Lifecycle, Log, MountFlag, Passthrough, Pids,
-    Process, Propagation, RateLimit, Resources, Root, Seccomp, Security, Storage, Timeout, Tmpfs,
-    Unmask, Volume, VolumeSource,
+pub use self::kinds::container::lifecycle::{Lifecycle, Passthrough, Timeout};
+pub use self::kinds::container::process::Process;
+pub use self::kinds::container::resources::{Pids, Resources};
+pub use self::kinds::container::security::{CapabilitySet, Seccomp, Security, Unmask};
+pub use self::kinds::container::storage::{
+    Device, MountFlag, Propagation, Storage, Tmpfs, Volume, VolumeSource,
 };
+pub use self::kinds::container::{Definition, Hooks, Log, RateLimit, Root};
 pub use self::value::hook::Hook;
 pub use self::value::words::{
     LogDriver, Network, Notify, OomPolicy, PullPolicy, Restart, ServiceType,

@@ -3,38 +3,33 @@
 //!
 //! Keys bear the names of the Compose Specification where it has the idea, systemd's where systemd
 //! has it, and those of the OCI runtime specification otherwise. The defaults given here are those of
-//! wharf-container(5). The key tables are below, by topic; rules that concern several keys are in
-//! `check`, and what other tools call our keys is in `hints`.
+//! wharf-container(5). Each topic has a file with its type and its keys; what a container is, its log
+//! and its hooks are here. Rules that concern several keys are in `check`, and what other tools call
+//! our keys is in `hints`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::definition::Origin;
+use crate::definition::keys::{ABSOLUTE_PATH, Form, IMAGE, Key, LINE, Takes, put_some, put_word};
+use crate::definition::kinds::container::lifecycle::{Lifecycle, Passthrough};
+use crate::definition::kinds::container::process::Process;
+use crate::definition::kinds::container::resources::Resources;
+use crate::definition::kinds::container::security::Security;
+use crate::definition::kinds::container::storage::Storage;
 use crate::definition::value::hook::Hook;
-use crate::definition::value::words::{
-    LogDriver, Network, Notify, OomPolicy, PullPolicy, Restart, ServiceType,
-};
-use crate::definition::value::{
-    Bytes, Capability, DevicePath, EnvFile, GroupRef, IoLimit, Reload, Rlimit, Signal, Ulimit,
-    UserRef,
-};
-use crate::name::{ContainerName, UnitName};
+use crate::definition::value::text;
+use crate::definition::value::words::{LogDriver, Network, PullPolicy, Words as _};
+use crate::name::ContainerName;
 
-mod basics;
 mod check;
 mod hints;
-mod lifecycle;
-mod process;
-mod resources;
-mod security;
-mod storage;
-
-/// Default of `shm_size`, Compose's and Podman's.
-const SHM_SIZE: Bytes = Bytes(64 << 20);
-
-/// Default of `stop_timeout`, Compose's and Podman's.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+pub mod lifecycle;
+pub mod process;
+pub mod resources;
+pub mod security;
+pub mod storage;
 
 /// A container, fully defined and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,6 +72,33 @@ pub struct Definition {
     pub passthrough: Passthrough,
 }
 
+impl Definition {
+    /// A container of which no key is set.
+    pub fn unset(name: &ContainerName) -> Self {
+        Self {
+            name: name.clone(),
+            sources: Vec::new(),
+            origins: Vec::new(),
+            description: None,
+            // A placeholder, which the rules make sure is replaced.
+            root: Root::Image(String::new()),
+            pull_policy: PullPolicy::default(),
+            process: Process::default(),
+            hostname: None,
+            storage: Storage::default(),
+            security: Security::default(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            lifecycle: Lifecycle::default(),
+            resources: Resources::default(),
+            log: Log::default(),
+            network: Network::default(),
+            hooks: Hooks::default(),
+            passthrough: Passthrough::default(),
+        }
+    }
+}
+
 /// Where the root file system comes from: exactly one of `image` and `rootfs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
@@ -84,337 +106,6 @@ pub enum Root {
     Image(String),
     /// `rootfs`: an absolute host directory, used as it is.
     Rootfs(PathBuf),
-}
-
-/// The container's first process.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Process {
-    /// `command`: replaces the image's `Cmd`.
-    pub command: Option<Vec<String>>,
-    /// `entrypoint`: replaces the image's `Entrypoint` and drops its `Cmd`. An empty list means
-    /// no entrypoint.
-    pub entrypoint: Option<Vec<String>>,
-    /// `environment`. Keys hold no '=' and neither keys nor values hold NUL.
-    pub environment: BTreeMap<String, String>,
-    /// `env_file`: read at start, later ones win, `environment` wins over all.
-    pub env_files: Vec<EnvFile>,
-    /// `user`: `USER[:GROUP]`, names or numbers. Defaults to the image's, then root.
-    pub user: Option<UserRef>,
-    /// `group_add`: supplementary groups.
-    pub group_add: Vec<GroupRef>,
-    /// `working_dir`: absolute, in the container. Defaults to the image's, then `/`.
-    pub working_dir: Option<String>,
-    /// `tty`: a terminal for the process, its master held by the relay. Defaults to false.
-    pub tty: bool,
-    /// `stdin`: keep standard input open instead of /dev/null. Defaults to false.
-    pub stdin: bool,
-    /// `init`: run a small init as PID 1 that reaps and forwards signals. Defaults to false.
-    pub init: bool,
-}
-
-/// Mounts and devices.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Storage {
-    /// `volumes`, in the order written; later ones win on the same target.
-    pub volumes: Vec<Volume>,
-    /// `tmpfs`.
-    pub tmpfs: Vec<Tmpfs>,
-    /// `shm_size`: size of /dev/shm. Defaults to 64 MiB.
-    pub shm_size: Bytes,
-    /// `devices`: host devices given to the container.
-    pub devices: Vec<Device>,
-    /// `read_only`: no writable layer; tmpfs on /run, /tmp and /var/tmp. Defaults to false.
-    pub read_only: bool,
-    /// `persist`: keep the writable layer between starts. Defaults to false.
-    pub persist: bool,
-}
-
-impl Default for Storage {
-    fn default() -> Self {
-        Self {
-            volumes: Default::default(),
-            tmpfs: Default::default(),
-            shm_size: SHM_SIZE,
-            devices: Default::default(),
-            read_only: Default::default(),
-            persist: Default::default(),
-        }
-    }
-}
-
-/// One entry of `volumes`, from the short form `SOURCE:TARGET[:OPTION,…]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// The host's side.
-    pub source: VolumeSource,
-    /// Absolute path in the container, normalised, never `/`.
-    pub target: String,
-    /// `ro`: read-only. Defaults to `rw`.
-    pub read_only: bool,
-    /// `private`, `rprivate`, `shared`, …. Defaults to *rprivate*.
-    pub propagation: Propagation,
-    /// `nosuid`, `noexec`, `nodev`, as written.
-    pub flags: Vec<MountFlag>,
-    /// `U`: give the source to the container's user.
-    pub chown: bool,
-    /// `idmap`: map owners through the container's user namespace.
-    pub idmap: bool,
-}
-
-/// The host's side of a volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VolumeSource {
-    /// An absolute host path, bound.
-    Bind(PathBuf),
-    /// A named volume; the name follows the grammar of container names, without '@'.
-    Named(String),
-    /// No source: a volume that lives as long as the container (`TARGET` alone).
-    Anonymous,
-}
-
-/// Mount propagation (mount_namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Propagation {
-    /// `private`
-    Private,
-    /// `rprivate`
-    #[default]
-    Rprivate,
-    /// `shared`
-    Shared,
-    /// `rshared`
-    Rshared,
-    /// `slave`
-    Slave,
-    /// `rslave`
-    Rslave,
-}
-
-/// A mount flag that restricts (mount(8)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MountFlag {
-    /// `nosuid`
-    Nosuid,
-    /// `noexec`
-    Noexec,
-    /// `nodev`
-    Nodev,
-}
-
-/// One entry of `tmpfs`: `TARGET[:OPTION,…]` with `size=`, `mode=`, `ro`, `noexec`, ….
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tmpfs {
-    /// Absolute path in the container, normalised, never `/`.
-    pub target: String,
-    /// `size=`. Defaults to the kernel's half of memory.
-    pub size: Option<Bytes>,
-    /// `mode=`, octal. Defaults to 1777.
-    pub mode: u32,
-    /// `ro`, else writable.
-    pub read_only: bool,
-    /// `noexec`. `nosuid` and `nodev` are always on.
-    pub noexec: bool,
-}
-
-/// One entry of `devices`: `HOST[:TARGET[:rwm]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Device {
-    /// The host's device, absolute, below /dev.
-    pub source: DevicePath,
-    /// Path in the container. Defaults to the host's.
-    pub target: String,
-    /// Any of `r`, `w`, `m`. Defaults to `rwm`.
-    pub permissions: String,
-}
-
-/// What confines the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Security {
-    /// `cap_add`: on top of the default set.
-    pub cap_add: CapabilitySet,
-    /// `cap_drop`: out of the default set; applied before `cap_add`.
-    pub cap_drop: CapabilitySet,
-    /// `privileged`: all capabilities and devices, no seccomp, nothing masked. Defaults to false.
-    pub privileged: bool,
-    /// `no_new_privileges`. Defaults to true.
-    pub no_new_privileges: bool,
-    /// `seccomp`.
-    pub seccomp: Seccomp,
-    /// `mask`: paths hidden besides the default ones.
-    pub mask: Vec<String>,
-    /// `unmask`: default masked and read-only paths left visible; `ALL` for every one.
-    pub unmask: Unmask,
-    /// `apparmor`: a profile that is loaded, or `unconfined`.
-    pub apparmor: Option<String>,
-    /// `selinux`: a process label, or `disable`.
-    pub selinux: Option<String>,
-    /// `sysctls`: only namespaced ones.
-    pub sysctls: BTreeMap<String, String>,
-    /// `ulimits`.
-    pub ulimits: BTreeMap<Rlimit, Ulimit>,
-}
-
-impl Default for Security {
-    fn default() -> Self {
-        Self {
-            cap_add: Default::default(),
-            cap_drop: Default::default(),
-            privileged: Default::default(),
-            no_new_privileges: true,
-            seccomp: Default::default(),
-            mask: Default::default(),
-            unmask: Default::default(),
-            apparmor: Default::default(),
-            selinux: Default::default(),
-            sysctls: Default::default(),
-            ulimits: Default::default(),
-        }
-    }
-}
-
-/// Capabilities named one by one, or all of them (`ALL`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CapabilitySet {
-    /// `ALL`.
-    All,
-    /// These.
-    Named(Vec<Capability>),
-}
-
-impl Default for CapabilitySet {
-    fn default() -> Self {
-        Self::Named(Vec::new())
-    }
-}
-
-/// `seccomp`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Seccomp {
-    /// `default`: the built-in profile.
-    #[default]
-    Default,
-    /// An absolute path of a profile in the OCI format.
-    Profile(PathBuf),
-    /// `unconfined`.
-    Unconfined,
-}
-
-/// `unmask`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unmask {
-    /// `["ALL"]`.
-    All,
-    /// These; empty by default.
-    Paths(Vec<String>),
-}
-
-impl Default for Unmask {
-    fn default() -> Self {
-        Self::Paths(Vec::new())
-    }
-}
-
-/// How systemd starts, stops and restarts the unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lifecycle {
-    /// `type`. Defaults to *service*.
-    pub kind: ServiceType,
-    /// `notify`. Defaults to *started*.
-    pub notify: Notify,
-    /// `restart`: `Restart=`. Defaults to *no*.
-    pub restart: Restart,
-    /// `restart_delay`: `RestartSec=`. Defaults to systemd's 100 ms.
-    pub restart_delay: Option<Duration>,
-    /// `restart_max_attempts`: `StartLimitBurst=`. Zero means no limit.
-    pub restart_max_attempts: Option<u32>,
-    /// `restart_window`: `StartLimitIntervalSec=`.
-    pub restart_window: Option<Duration>,
-    /// `stop_signal`: `KillSignal=`. Defaults to the image's at load time of the definition, which
-    /// the generator does not know: `None` is SIGTERM.
-    pub stop_signal: Option<Signal>,
-    /// `stop_timeout`: `TimeoutStopSec=`. Defaults to 10 s.
-    pub stop_timeout: Timeout,
-    /// `start_timeout`: `TimeoutStartSec=`. `None` is systemd's default.
-    pub start_timeout: Option<Timeout>,
-    /// `reload`: what `systemctl reload` does.
-    pub reload: Option<Reload>,
-    /// `depends_on`: containers that are started before, and whose failure is ours.
-    pub depends_on: Vec<ContainerName>,
-    /// `enabled`: the generator links the unit into the default target. Defaults to false.
-    pub enabled: bool,
-    /// `wanted_by`: further targets the generator links the unit into.
-    pub wanted_by: Vec<UnitName>,
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self {
-            kind: Default::default(),
-            notify: Default::default(),
-            restart: Default::default(),
-            restart_delay: Default::default(),
-            restart_max_attempts: Default::default(),
-            restart_window: Default::default(),
-            stop_signal: Default::default(),
-            stop_timeout: Timeout::After(STOP_TIMEOUT),
-            start_timeout: Default::default(),
-            reload: Default::default(),
-            depends_on: Default::default(),
-            enabled: Default::default(),
-            wanted_by: Default::default(),
-        }
-    }
-}
-
-/// A time limit, or none (`"infinity"`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Timeout {
-    /// At most this long.
-    After(Duration),
-    /// No limit.
-    Infinity,
-}
-
-/// `[resources]` (systemd.resource-control(5)).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Resources {
-    /// `memory`: `MemoryMax=`.
-    pub memory: Option<Bytes>,
-    /// `memory_high`: `MemoryHigh=`.
-    pub memory_high: Option<Bytes>,
-    /// `memory_swap`: `MemorySwapMax=`, swap alone.
-    pub memory_swap: Option<Bytes>,
-    /// `cpus`, in thousandths of one CPU: `CPUQuota=`.
-    pub cpus_milli: Option<u64>,
-    /// `cpu_weight`, 1 to 10000: `CPUWeight=`.
-    pub cpu_weight: Option<u64>,
-    /// `cpuset`: `AllowedCPUs=`, such as `0-3,7`.
-    pub cpuset: Option<String>,
-    /// `pids`: `TasksMax=`. Defaults to 4096.
-    pub pids: Pids,
-    /// `io_weight`, 1 to 10000: `IOWeight=`.
-    pub io_weight: Option<u64>,
-    /// `io_read_bps`, `io_write_bps`, `io_read_iops`, `io_write_iops`: `DEVICE:LIMIT`.
-    pub io_limits: Vec<IoLimit>,
-    /// `oom_policy`: `OOMPolicy=`. Defaults to *stop*.
-    pub oom_policy: OomPolicy,
-    /// `oom_score_adj`, -1000 to 1000: `OOMScoreAdjust=` of the payload.
-    pub oom_score_adj: Option<i32>,
-}
-
-/// `pids`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pids {
-    /// At most this many tasks.
-    Max(u64),
-    /// `"infinity"`.
-    Infinity,
-}
-
-impl Default for Pids {
-    fn default() -> Self {
-        Self::Max(4096)
-    }
 }
 
 /// `[log]`.
@@ -461,13 +152,172 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
-/// The administrator's own unit settings, emitted verbatim after ours.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Passthrough {
-    /// `[unit]`: directive and values (a list repeats the directive).
-    pub unit: BTreeMap<String, Vec<String>>,
-    /// `[service]`.
-    pub service: BTreeMap<String, Vec<String>>,
-    /// `[install]`: only `WantedBy`, `RequiredBy` and `UpheldBy`, as the generator links them.
-    pub install: BTreeMap<String, Vec<String>>,
-}
+static KEYS: &[Key<Definition>] = &[
+    Key {
+        table: "",
+        name: "description",
+        takes: Takes::Text(LINE, |d, s| {
+            d.description = Some(text::parse_line(s)?);
+            Ok(())
+        }),
+        default: "the image or the root file system",
+        doc: "One line for people, shown by systemctl status.",
+    },
+    Key {
+        table: "",
+        name: "image",
+        takes: Takes::Text(IMAGE, |d, s| {
+            d.root = Root::Image(text::parse_reference(s)?);
+            Ok(())
+        }),
+        default: "none; one of image and rootfs must be set",
+        doc: "The image that the root file system is made of.",
+    },
+    Key {
+        table: "",
+        name: "rootfs",
+        takes: Takes::Text(ABSOLUTE_PATH, |d, s| {
+            d.root = Root::Rootfs(text::parse_host_path(s)?);
+            Ok(())
+        }),
+        default: "none; one of image and rootfs must be set",
+        doc: "A directory of the host that is the root file system, used as it is.",
+    },
+    Key {
+        table: "",
+        name: "pull_policy",
+        takes: Takes::Choice(PullPolicy::words, |d, s| put_word(&mut d.pull_policy, s)),
+        default: "missing",
+        doc: "When the image is pulled.",
+    },
+    Key {
+        table: "",
+        name: "hostname",
+        takes: Takes::Text(
+            Form {
+                words: "a host name",
+                pattern: "^[A-Za-z0-9_.-]{1,64}$",
+            },
+            |d, s| {
+                d.hostname = Some(text::parse_hostname(s)?);
+                Ok(())
+            },
+        ),
+        default: "the container's name, with '@' replaced by '-'",
+        doc: "The host name inside the container.",
+    },
+    Key {
+        table: "",
+        name: "network",
+        takes: Takes::Choice(Network::words, |d, s| put_word(&mut d.network, s)),
+        default: "private",
+        doc: "The network namespace: the host's, or one of its own without or with a loopback that is up.",
+    },
+    Key {
+        table: "",
+        name: "labels",
+        takes: Takes::Map(LINE, |d, key, value| {
+            text::check_label_name(key)?;
+            text::check_argument(value)?;
+            d.labels.insert(key.to_owned(), value.to_owned());
+            Ok(())
+        }),
+        default: "none",
+        doc: "Data for people and tools; wharf never acts on them.",
+    },
+    Key {
+        table: "",
+        name: "annotations",
+        takes: Takes::Map(LINE, |d, key, value| {
+            text::check_label_name(key)?;
+            text::check_argument(value)?;
+            d.annotations.insert(key.to_owned(), value.to_owned());
+            Ok(())
+        }),
+        default: "none",
+        doc: "Annotations for the OCI runtime, which may act on them.",
+    },
+    Key {
+        table: "log",
+        name: "driver",
+        takes: Takes::Choice(LogDriver::words, |d, s| put_word(&mut d.log.driver, s)),
+        default: "journal",
+        doc: "How output gets to the journal: through the relay, or with no process in between.",
+    },
+    Key {
+        table: "log",
+        name: "rate_limit",
+        takes: Takes::Scalar(
+            Form {
+                words: "LINES/INTERVAL such as 10000/30s, or 0 for no limit",
+                pattern: "^(0|[0-9]+/.+)$",
+            },
+            |d, s| put_some(&mut d.log.rate_limit, s),
+        ),
+        default: "the limit of journald.conf(5)",
+        doc: "How many lines the journal takes in an interval before it drops the rest.",
+    },
+    Key {
+        table: "log",
+        name: "stderr_priority",
+        takes: Takes::Integer {
+            min: 0,
+            max: 7,
+            set: |d, n| d.log.stderr_priority = u8::try_from(n).ok(),
+        },
+        default: "6",
+        doc: "The syslog level of what the container writes to standard error.",
+    },
+    Key {
+        table: "log",
+        name: "identifier",
+        takes: Takes::Text(LINE, |d, s| {
+            d.log.identifier = Some(text::parse_line(s)?);
+            Ok(())
+        }),
+        default: "the container's name",
+        doc: "The identifier of the container's lines in the journal.",
+    },
+    Key {
+        table: "hooks",
+        name: "precreate",
+        takes: Takes::Hooks(|d, hooks| d.hooks.precreate = hooks),
+        default: "none",
+        doc: "Programs that get config.json on standard input and print the one to use.",
+    },
+    Key {
+        table: "hooks",
+        name: "create_runtime",
+        takes: Takes::Hooks(|d, hooks| d.hooks.create_runtime = hooks),
+        default: "none",
+        doc: "Programs run after the namespaces are made, before the root is changed.",
+    },
+    Key {
+        table: "hooks",
+        name: "create_container",
+        takes: Takes::Hooks(|d, hooks| d.hooks.create_container = hooks),
+        default: "none",
+        doc: "Programs run in the container's namespaces, before the root is changed.",
+    },
+    Key {
+        table: "hooks",
+        name: "start_container",
+        takes: Takes::Hooks(|d, hooks| d.hooks.start_container = hooks),
+        default: "none",
+        doc: "Programs run in the container, before its own.",
+    },
+    Key {
+        table: "hooks",
+        name: "poststart",
+        takes: Takes::Hooks(|d, hooks| d.hooks.poststart = hooks),
+        default: "none",
+        doc: "Programs run after the container's process was started.",
+    },
+    Key {
+        table: "hooks",
+        name: "poststop",
+        takes: Takes::Hooks(|d, hooks| d.hooks.poststop = hooks),
+        default: "none",
+        doc: "Programs run by wharf cleanup after the container has ended.",
+    },
+];

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Contents of the container's /etc/hostname, /etc/hosts and /etc/resolv.conf.
 //!
-//! Text in, text out; only [`load_resolv_conf`] reads. Every value that goes into a line is checked
+//! Text in, text out; only [`load_resolv_conf`] reads, and only [`write`] writes. Every value that goes into a line is checked
 //! first and refused, never repaired, when it holds what would begin another line (threats C5, C6).
 
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 
-use crate::definition::Network;
+use crate::definition::{Definition, Network};
 use crate::name::ContainerName;
 use crate::sys;
+use crate::sys::fs::Durability;
 
 /// Longest host name: `HOST_NAME_MAX` of Linux.
 const HOSTNAME_MAX_BYTES: usize = 64;
@@ -20,6 +21,24 @@ const LABEL_MAX_BYTES: usize = 63;
 
 /// Where systemd-resolved keeps the servers it really asks (systemd-resolved.service(8)).
 const RESOLVED_UPLINKS: &str = "run/systemd/resolve/resolv.conf";
+
+/// Writes resolv.conf, hosts and hostname, which are bound into the container, to `dir`.
+pub fn write(definition: &Definition, hostname: &str, dir: &Path) -> anyhow::Result<()> {
+    let network = definition.network;
+    let hosts = match sys::fs::read_to_string(Path::new("/etc/hosts")) {
+        Err(err) if err.is_absent() => String::new(),
+        other => other?,
+    };
+    let files = [
+        ("hostname", render_hostname(hostname)?),
+        ("hosts", render_hosts(hostname, network, &hosts)?),
+        ("resolv.conf", load_resolv_conf(Path::new("/"), network)?),
+    ];
+    for (name, text) in files {
+        sys::fs::write_atomic(&dir.join(name), text.as_bytes(), 0o644, Durability::Memory)?;
+    }
+    Ok(())
+}
 
 /// The host name of a container whose definition gives none: its name, with `@` and `_`, which
 /// host names do not have, as `-`.

@@ -51,7 +51,7 @@ pub(crate) fn prepare(start: &Start<'_>, rootfs: &Rootfs) -> anyhow::Result<Bund
         payload: &payload,
     })?;
     check_command(definition, &root, &binds, &payload)?;
-    write_etc(definition, &payload.hostname, &dir)?;
+    etc::write(definition, &payload.hostname, &dir)?;
     let notify = notify(definition, &dir)?;
     let stop_signal = stop_signal(definition, &payload);
     let spec = spec::render(&Inputs {
@@ -113,27 +113,6 @@ fn check_command(
     };
     let first = payload.args.first().context("the command line is empty")?;
     Ok(executable::check(&search, first)?)
-}
-
-/// resolv.conf, hosts and hostname, which are bound into the container.
-fn write_etc(definition: &Definition, hostname: &str, dir: &Path) -> anyhow::Result<()> {
-    let network = definition.network;
-    let hosts = match sys::fs::read_to_string(Path::new("/etc/hosts")) {
-        Err(err) if err.is_absent() => String::new(),
-        other => other?,
-    };
-    let files = [
-        ("hostname", etc::render_hostname(hostname)?),
-        ("hosts", etc::render_hosts(hostname, network, &hosts)?),
-        (
-            "resolv.conf",
-            etc::load_resolv_conf(Path::new("/"), network)?,
-        ),
-    ];
-    for (name, text) in files {
-        sys::fs::write_atomic(&dir.join(name), text.as_bytes(), 0o644, Durability::Memory)?;
-    }
-    Ok(())
 }
 
 /// The socket of a container that notifies: in a directory of its own, which is bound into the

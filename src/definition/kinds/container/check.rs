@@ -3,19 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{
-    Definition, Hooks, Lifecycle, Log, Passthrough, Process, Resources, Root, Security, Storage,
-};
-use super::{basics, hints, lifecycle, process, resources, security, storage};
+use super::{Definition, hints, lifecycle, process, resources, security, storage};
 use crate::definition::Origin;
 use crate::definition::checker::Checker;
 use crate::definition::keys::Key;
 use crate::definition::kind::{Kind, KindInfo, Templates};
 use crate::definition::problem::Problem;
 
-use crate::definition::value::words::{
-    LogDriver, Network, Notify, PullPolicy, Restart, ServiceType,
-};
+use crate::definition::value::words::{LogDriver, Network, Notify, Restart, ServiceType};
 use crate::name::ContainerName;
 
 /// Command and environment together: the kernel takes 2 MiB with its pointers at the usual stack
@@ -23,7 +18,7 @@ use crate::name::ContainerName;
 const ARGUMENTS_MAX_BYTES: usize = 1 << 20;
 
 static KEYS: [&[Key<Definition>]; 6] = [
-    basics::KEYS,
+    super::KEYS,
     process::KEYS,
     storage::KEYS,
     security::KEYS,
@@ -47,27 +42,7 @@ impl Kind for Definition {
     }
 
     fn blank(name: &ContainerName) -> Self {
-        Self {
-            name: name.clone(),
-            sources: Vec::new(),
-            origins: Vec::new(),
-            description: None,
-            // A placeholder, which the rules make sure is replaced.
-            root: Root::Image(String::new()),
-            pull_policy: PullPolicy::default(),
-            process: Process::default(),
-            hostname: None,
-            storage: Storage::default(),
-            security: Security::default(),
-            labels: std::collections::BTreeMap::new(),
-            annotations: std::collections::BTreeMap::new(),
-            lifecycle: Lifecycle::default(),
-            resources: Resources::default(),
-            log: Log::default(),
-            network: Network::default(),
-            hooks: Hooks::default(),
-            passthrough: Passthrough::default(),
-        }
+        Self::unset(name)
     }
 
     fn set_origins(&mut self, sources: Vec<PathBuf>, origins: Vec<Origin>) {

@@ -1,12 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of how systemd starts, stops and restarts the unit, and the unit's own sections.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::definition::Definition;
 use crate::definition::keys::{
     DURATION, Form, Key, Section, TIMEOUT, Takes, UNIT_NAME, push, put, put_some, put_word,
 };
+use crate::definition::value::Signal;
 use crate::definition::value::words::{Notify, Restart, ServiceType, Words};
 use crate::definition::value::{Reload, quantity};
+use crate::name::{ContainerName, UnitName};
+
+/// Default of `stop_timeout`, Compose's and Podman's.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How systemd starts, stops and restarts the unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// `type`. Defaults to *service*.
+    pub kind: ServiceType,
+    /// `notify`. Defaults to *started*.
+    pub notify: Notify,
+    /// `restart`: `Restart=`. Defaults to *no*.
+    pub restart: Restart,
+    /// `restart_delay`: `RestartSec=`. Defaults to systemd's 100 ms.
+    pub restart_delay: Option<Duration>,
+    /// `restart_max_attempts`: `StartLimitBurst=`. Zero means no limit.
+    pub restart_max_attempts: Option<u32>,
+    /// `restart_window`: `StartLimitIntervalSec=`.
+    pub restart_window: Option<Duration>,
+    /// `stop_signal`: `KillSignal=`. Defaults to the image's at load time of the definition, which
+    /// the generator does not know: `None` is SIGTERM.
+    pub stop_signal: Option<Signal>,
+    /// `stop_timeout`: `TimeoutStopSec=`. Defaults to 10 s.
+    pub stop_timeout: Timeout,
+    /// `start_timeout`: `TimeoutStartSec=`. `None` is systemd's default.
+    pub start_timeout: Option<Timeout>,
+    /// `reload`: what `systemctl reload` does.
+    pub reload: Option<Reload>,
+    /// `depends_on`: containers that are started before, and whose failure is ours.
+    pub depends_on: Vec<ContainerName>,
+    /// `enabled`: the generator links the unit into the default target. Defaults to false.
+    pub enabled: bool,
+    /// `wanted_by`: further targets the generator links the unit into.
+    pub wanted_by: Vec<UnitName>,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self {
+            kind: Default::default(),
+            notify: Default::default(),
+            restart: Default::default(),
+            restart_delay: Default::default(),
+            restart_max_attempts: Default::default(),
+            restart_window: Default::default(),
+            stop_signal: Default::default(),
+            stop_timeout: Timeout::After(STOP_TIMEOUT),
+            start_timeout: Default::default(),
+            reload: Default::default(),
+            depends_on: Default::default(),
+            enabled: Default::default(),
+            wanted_by: Default::default(),
+        }
+    }
+}
+
+/// A time limit, or none (`"infinity"`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeout {
+    /// At most this long.
+    After(Duration),
+    /// No limit.
+    Infinity,
+}
+
+/// The administrator's own unit settings, emitted verbatim after ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Passthrough {
+    /// `[unit]`: directive and values (a list repeats the directive).
+    pub unit: BTreeMap<String, Vec<String>>,
+    /// `[service]`.
+    pub service: BTreeMap<String, Vec<String>>,
+    /// `[install]`: only `WantedBy`, `RequiredBy` and `UpheldBy`, as the generator links them.
+    pub install: BTreeMap<String, Vec<String>>,
+}
 
 pub(super) static KEYS: &[Key<Definition>] = &[
     Key {

@@ -1,9 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of the container's first process.
 
+use std::collections::BTreeMap;
+
 use crate::definition::Definition;
 use crate::definition::keys::{ABSOLUTE_PATH, Form, Key, Takes, push, put_some};
 use crate::definition::value::text;
+use crate::definition::value::{EnvFile, GroupRef, UserRef};
+
+/// The container's first process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Process {
+    /// `command`: replaces the image's `Cmd`.
+    pub command: Option<Vec<String>>,
+    /// `entrypoint`: replaces the image's `Entrypoint` and drops its `Cmd`. An empty list means
+    /// no entrypoint.
+    pub entrypoint: Option<Vec<String>>,
+    /// `environment`. Keys hold no '=' and neither keys nor values hold NUL.
+    pub environment: BTreeMap<String, String>,
+    /// `env_file`: read at start, later ones win, `environment` wins over all.
+    pub env_files: Vec<EnvFile>,
+    /// `user`: `USER[:GROUP]`, names or numbers. Defaults to the image's, then root.
+    pub user: Option<UserRef>,
+    /// `group_add`: supplementary groups.
+    pub group_add: Vec<GroupRef>,
+    /// `working_dir`: absolute, in the container. Defaults to the image's, then `/`.
+    pub working_dir: Option<String>,
+    /// `tty`: a terminal for the process, its master held by the relay. Defaults to false.
+    pub tty: bool,
+    /// `stdin`: keep standard input open instead of /dev/null. Defaults to false.
+    pub stdin: bool,
+    /// `init`: run a small init as PID 1 that reaps and forwards signals. Defaults to false.
+    pub init: bool,
+}
 
 pub(super) static KEYS: &[Key<Definition>] = &[
     Key {

@@ -2,10 +2,51 @@
 //! Keys of `[resources]`: limits, all of them properties of the unit.
 
 use crate::definition::Definition;
-use crate::definition::Resources;
 use crate::definition::keys::{Form, Key, Takes, put, put_word};
 use crate::definition::value::words::{OomPolicy, Words};
 use crate::definition::value::{Bytes, IoLimit, IoLimitKind, quantity};
+
+/// `[resources]` (systemd.resource-control(5)).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resources {
+    /// `memory`: `MemoryMax=`.
+    pub memory: Option<Bytes>,
+    /// `memory_high`: `MemoryHigh=`.
+    pub memory_high: Option<Bytes>,
+    /// `memory_swap`: `MemorySwapMax=`, swap alone.
+    pub memory_swap: Option<Bytes>,
+    /// `cpus`, in thousandths of one CPU: `CPUQuota=`.
+    pub cpus_milli: Option<u64>,
+    /// `cpu_weight`, 1 to 10000: `CPUWeight=`.
+    pub cpu_weight: Option<u64>,
+    /// `cpuset`: `AllowedCPUs=`, such as `0-3,7`.
+    pub cpuset: Option<String>,
+    /// `pids`: `TasksMax=`. Defaults to 4096.
+    pub pids: Pids,
+    /// `io_weight`, 1 to 10000: `IOWeight=`.
+    pub io_weight: Option<u64>,
+    /// `io_read_bps`, `io_write_bps`, `io_read_iops`, `io_write_iops`: `DEVICE:LIMIT`.
+    pub io_limits: Vec<IoLimit>,
+    /// `oom_policy`: `OOMPolicy=`. Defaults to *stop*.
+    pub oom_policy: OomPolicy,
+    /// `oom_score_adj`, -1000 to 1000: `OOMScoreAdjust=` of the payload.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// `pids`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pids {
+    /// At most this many tasks.
+    Max(u64),
+    /// `"infinity"`.
+    Infinity,
+}
+
+impl Default for Pids {
+    fn default() -> Self {
+        Self::Max(4096)
+    }
+}
 
 const MEMORY: Form = Form {
     words: "a size such as 512M or 1G, a number of bytes, or infinity",

@@ -1,9 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Keys of what confines the container.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use crate::definition::Definition;
 use crate::definition::keys::{ABSOLUTE_PATH, Form, Key, Takes, put};
 use crate::definition::value::text;
+use crate::definition::value::{Capability, Rlimit, Ulimit};
+
+/// What confines the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Security {
+    /// `cap_add`: on top of the default set.
+    pub cap_add: CapabilitySet,
+    /// `cap_drop`: out of the default set; applied before `cap_add`.
+    pub cap_drop: CapabilitySet,
+    /// `privileged`: all capabilities and devices, no seccomp, nothing masked. Defaults to false.
+    pub privileged: bool,
+    /// `no_new_privileges`. Defaults to true.
+    pub no_new_privileges: bool,
+    /// `seccomp`.
+    pub seccomp: Seccomp,
+    /// `mask`: paths hidden besides the default ones.
+    pub mask: Vec<String>,
+    /// `unmask`: default masked and read-only paths left visible; `ALL` for every one.
+    pub unmask: Unmask,
+    /// `apparmor`: a profile that is loaded, or `unconfined`.
+    pub apparmor: Option<String>,
+    /// `selinux`: a process label, or `disable`.
+    pub selinux: Option<String>,
+    /// `sysctls`: only namespaced ones.
+    pub sysctls: BTreeMap<String, String>,
+    /// `ulimits`.
+    pub ulimits: BTreeMap<Rlimit, Ulimit>,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self {
+            cap_add: Default::default(),
+            cap_drop: Default::default(),
+            privileged: Default::default(),
+            no_new_privileges: true,
+            seccomp: Default::default(),
+            mask: Default::default(),
+            unmask: Default::default(),
+            apparmor: Default::default(),
+            selinux: Default::default(),
+            sysctls: Default::default(),
+            ulimits: Default::default(),
+        }
+    }
+}
+
+/// Capabilities named one by one, or all of them (`ALL`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CapabilitySet {
+    /// `ALL`.
+    All,
+    /// These.
+    Named(Vec<Capability>),
+}
+
+impl Default for CapabilitySet {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
+}
+
+/// `seccomp`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Seccomp {
+    /// `default`: the built-in profile.
+    #[default]
+    Default,
+    /// An absolute path of a profile in the OCI format.
+    Profile(PathBuf),
+    /// `unconfined`.
+    Unconfined,
+}
+
+/// `unmask`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmask {
+    /// `["ALL"]`.
+    All,
+    /// These; empty by default.
+    Paths(Vec<String>),
+}
+
+impl Default for Unmask {
+    fn default() -> Self {
+        Self::Paths(Vec::new())
+    }
+}
 
 const CAPABILITY: Form = Form {
     words: "a capability such as NET_ADMIN, or ALL",
