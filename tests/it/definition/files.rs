@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Definitions as files: `definition/bad/NAME.toml` must give the problems in `NAME.expected`,
-//! `definition/good/NAME.toml` the definition in `NAME.expected`: what differs from a definition in which
-//! nothing is set, so that a new key changes none of them. UPDATE_EXPECT=1 rewrites them.
+//! `definition/good/NAME.toml` the definition in the file's own last lines, those that begin with `#=`: what
+//! differs from a definition in which nothing is set, so that a new key changes none of them.
+//! UPDATE_EXPECT=1 rewrites what is expected.
 //!
 //! And for every kind of definition: key table, JSON Schema, manual and the defaults of the parsed
 //! definition say the same.
@@ -142,6 +143,29 @@ fn compare(input: &Path, actual: &str) -> Option<String> {
     })
 }
 
+/// Compares with the last lines of `input`, or rewrites them; returns what differs.
+fn compare_within(input: &Path, actual: &str) -> Option<String> {
+    const MARK: &str = "#= ";
+    let text = sys::fs::read_to_string(input).unwrap();
+    let (definition, expected): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| !line.starts_with(MARK));
+    let expected: String = expected
+        .iter()
+        .flat_map(|line| [&line[MARK.len()..], "\n"])
+        .collect();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        let definition = definition.iter().flat_map(|line| [line, "\n"]);
+        let told = actual.lines().flat_map(|line| [MARK, line, "\n"]);
+        let text: String = definition.chain(told).collect();
+        sys::fs::write_atomic(input, text.as_bytes(), 0o644, Durability::Memory).unwrap();
+        return None;
+    }
+    (expected != actual).then(|| {
+        let diff = similar::TextDiff::from_lines(expected.as_str(), actual);
+        format!("{}:\n{}", input.display(), diff.unified_diff())
+    })
+}
+
 #[test]
 fn bad_definitions_say_what_is_wrong() {
     let files = definitions_in("bad");
@@ -161,7 +185,7 @@ fn good_definitions_mean_what_they_say() {
     let mut differences = Vec::new();
     for file in definitions_in("good") {
         match load_as_web(&file) {
-            Ok(definition) => differences.extend(compare(&file, &definition)),
+            Ok(definition) => differences.extend(compare_within(&file, &definition)),
             Err(problems) => differences.push(format!("{}: {problems}", file.display())),
         }
     }
