@@ -60,9 +60,9 @@ const PROBES: &[Probe] = &[
     },
     Probe {
         name: "names",
-        keys: r#"hostname = "box.example.org""#,
-        script: "hostname; cat /etc/hostname; grep -c '127.0.0.1.*box.example.org' /etc/hosts; cat /etc/resolv.conf; nc box 9 2>&1",
-        expected: "box.example.org\nbox.example.org\n1\nnameserver 192.0.2.53\nsearch example.org\nnc: can't connect to remote host (127.0.0.1): Connection refused",
+        keys: "hostname = \"box.example.org\"\ndomainname = \"lab.example\"",
+        script: "cat /proc/sys/kernel/domainname; hostname; cat /etc/hostname; grep -c '127.0.0.1.*box.example.org' /etc/hosts; cat /etc/resolv.conf; nc box 9 2>&1",
+        expected: "lab.example\nbox.example.org\nbox.example.org\n1\nnameserver 192.0.2.53\nsearch example.org\nnc: can't connect to remote host (127.0.0.1): Connection refused",
     },
     Probe {
         name: "limits",

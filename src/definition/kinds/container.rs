@@ -50,6 +50,9 @@ pub struct Definition {
     pub process: Process,
     /// The host name, at most 64 bytes. Defaults to the container's name ('@' becomes '-').
     pub hostname: Option<String>,
+    /// The NIS and DNS domain, at most 64 bytes; the host name with it is what the container is called
+    /// in full. Defaults to none.
+    pub domainname: Option<String>,
     /// Mounts and devices.
     pub storage: Storage,
     /// What confines the container.
@@ -85,6 +88,7 @@ impl Definition {
             pull_policy: PullPolicy::default(),
             process: Process::default(),
             hostname: None,
+            domainname: None,
             storage: Storage::default(),
             security: Security::default(),
             labels: BTreeMap::new(),
@@ -205,6 +209,22 @@ static KEYS: &[Key<Definition>] = &[
         ),
         default: "the container's name, with '@' replaced by '-'",
         doc: "The host name inside the container.",
+    },
+    Key {
+        table: "",
+        name: "domainname",
+        takes: Takes::Text(
+            Form {
+                words: "a domain name",
+                pattern: "^[A-Za-z0-9_.-]{1,64}$",
+            },
+            |d, s| {
+                d.domainname = Some(text::parse_hostname(s)?);
+                Ok(())
+            },
+        ),
+        default: "none",
+        doc: "The NIS domain inside the container, and the DNS domain of its host name in /etc/hosts.",
     },
     Key {
         table: "",

@@ -31,7 +31,10 @@ pub fn write(definition: &Definition, hostname: &str, dir: &Path) -> anyhow::Res
     };
     let files = [
         ("hostname", render_hostname(hostname)?),
-        ("hosts", render_hosts(hostname, network, &hosts)?),
+        (
+            "hosts",
+            render_hosts(hostname, definition.domainname.as_deref(), network, &hosts)?,
+        ),
         ("resolv.conf", load_resolv_conf(Path::new("/"), network)?),
     ];
     for (name, text) in files {
@@ -73,7 +76,12 @@ pub fn render_hostname(hostname: &str) -> anyhow::Result<String> {
 
 /// /etc/hosts: with the host's network the host's own lines, as names there mean what they mean on
 /// the host; else loopback alone. The container's name resolves in any case.
-pub fn render_hosts(hostname: &str, network: Network, host: &str) -> anyhow::Result<String> {
+pub fn render_hosts(
+    hostname: &str,
+    domain: Option<&str>,
+    network: Network,
+    host: &str,
+) -> anyhow::Result<String> {
     check_hostname(hostname)?;
     let mut text = match network {
         Network::Host => {
@@ -91,9 +99,10 @@ pub fn render_hosts(hostname: &str, network: Network, host: &str) -> anyhow::Res
             .to_owned(),
     };
     // The short name too, as `hostname -s` has it.
-    let names = match hostname.split_once('.') {
-        Some((short, _)) => format!("{hostname} {short}"),
-        None => hostname.to_owned(),
+    let names = match (hostname.split_once('.'), domain) {
+        (Some((short, _)), _) => format!("{hostname} {short}"),
+        (None, Some(domain)) => format!("{hostname}.{domain} {hostname}"),
+        (None, None) => hostname.to_owned(),
     };
     text.push_str(&format!("127.0.0.1\t{names}\n"));
     Ok(text)
@@ -201,7 +210,10 @@ mod tests {
             long.as_str(),
         ] {
             assert!(render_hostname(bad).is_err(), "{bad:?}");
-            assert!(render_hosts(bad, Network::None, "").is_err(), "{bad:?}");
+            assert!(
+                render_hosts(bad, None, Network::None, "").is_err(),
+                "{bad:?}"
+            );
         }
         assert_eq!(render_hostname("web").unwrap(), "web\n");
     }
@@ -209,14 +221,19 @@ mod tests {
     #[test]
     fn hosts_are_the_hosts_only_with_its_network() {
         let host = "10.0.0.1 bank";
-        let shared = render_hosts("web.example.org", Network::Host, host).unwrap();
+        let shared = render_hosts("web.example.org", Some("lab"), Network::Host, host).unwrap();
         assert_eq!(shared, "10.0.0.1 bank\n127.0.0.1\tweb.example.org web\n");
-        let own = render_hosts("web", Network::Private, host).unwrap();
+        let own = render_hosts("web", None, Network::Private, host).unwrap();
         assert!(
             !own.contains("bank") && own.ends_with("127.0.0.1\tweb\n"),
             "{own}"
         );
-        assert!(render_hosts("web", Network::Host, "1.2.3.4 a\r1.2.3.4 bank\n").is_err());
+        let in_domain = render_hosts("web", Some("lab.example"), Network::None, host).unwrap();
+        assert!(
+            in_domain.ends_with("127.0.0.1\tweb.lab.example web\n"),
+            "{in_domain}"
+        );
+        assert!(render_hosts("web", None, Network::Host, "1.2.3.4 a\r1.2.3.4 bank\n").is_err());
     }
 
     #[test]

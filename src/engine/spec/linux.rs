@@ -5,6 +5,7 @@
 //! one resource rule in config.json is the device filter, which systemd's own `DevicePolicy=`
 //! cannot express for device nodes that only the container has.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
@@ -12,7 +13,7 @@ use oci_spec::runtime::{
     LinuxResources,
 };
 
-use crate::definition::Network;
+use crate::definition::{Definition, Network};
 use crate::engine::spec::capabilities::Set;
 use crate::engine::spec::{CgroupNamespace, Device, DeviceKind, Inputs, mounts, seccomp, security};
 
@@ -38,13 +39,22 @@ pub(crate) fn render(inputs: &Inputs<'_>, bounding: &Set) -> anyhow::Result<Linu
     linux.set_resources(Some(resources(inputs)));
     let devices: Vec<_> = inputs.devices.iter().map(device).collect();
     linux.set_devices((!devices.is_empty()).then_some(devices));
-    let sysctls = &definition.security.sysctls;
-    linux.set_sysctl((!sysctls.is_empty()).then(|| sysctls.clone().into_iter().collect()));
+    linux.set_sysctl(sysctls(definition));
     linux.set_masked_paths(Some(security::masked_paths(&definition.security)));
     linux.set_readonly_paths(Some(security::read_only_paths(&definition.security)));
     linux.set_rootfs_propagation(Some(mounts::rootfs_propagation(&inputs.binds).to_owned()));
     linux.set_seccomp(seccomp::render(inputs, bounding)?);
     Ok(linux)
+}
+
+/// The kernel parameters of the definition. The domain is one of them: `domainname` of the runtime
+/// specification is newer than runc 1.1, which passes over it without a word.
+fn sysctls(definition: &Definition) -> Option<HashMap<String, String>> {
+    let asked = definition.security.sysctls.clone().into_iter();
+    let domain = definition.domainname.iter();
+    let domain = domain.map(|domain| ("kernel.domainname".to_owned(), domain.clone()));
+    let all: HashMap<String, String> = asked.chain(domain).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 /// Every namespace is the container's own, but for the user namespace, and the network namespace
