@@ -152,7 +152,7 @@ fn images_in_advance(lab: &Lab) {
         .sh("systemctl start ctr-image@bad; journalctl --sync; journalctl -o cat -u ctr-image@bad");
     let bad = text(&bad.stdout);
     assert!(
-        bad.contains("/etc/wharf/images/bad.toml:2:1: unknown field `x`"),
+        bad.contains("/etc/wharf/images/bad.toml:2:1: unknown key 'x', see wharf-image(5)"),
         "{bad}"
     );
     lab.ok("wharf image check; systemctl stop ctr@kiosk ctr@slow registry");
