@@ -18,7 +18,7 @@ use rustix::termios::Winsize;
 
 use crate::journal::stream::{self, Header};
 use crate::sys;
-use crate::sys::handover;
+use crate::sys::inherit;
 use crate::sys::pipe::{self, Moved};
 
 use super::buffer::{Buffer, Kind};
@@ -328,7 +328,7 @@ impl<'a> Flow<'a> {
 
     fn sample(&mut self) {
         if let Sink::Open { stream, unread, .. } = &mut self.sink {
-            *unread = handover::unread(stream.as_fd());
+            *unread = inherit::unread(stream.as_fd());
         }
     }
 

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::journal::stream::Header;
-use crate::sys::handover::{self, Half};
+use crate::sys::inherit::{self, Half};
 use crate::sys::lifeline::Lifeline;
 use crate::sys::socket::Address;
 
@@ -51,7 +51,7 @@ pub fn main() -> ExitCode {
 }
 
 fn guard(invocation: Invocation) -> anyhow::Result<()> {
-    handover::block_signals().context("blocking signals")?;
+    inherit::block_signals().context("blocking signals")?;
     let Invocation {
         unit,
         identifier,
@@ -101,7 +101,7 @@ fn keep_working(
 ) -> anyhow::Result<()> {
     loop {
         let started = Instant::now();
-        let child = match handover::split() {
+        let child = match inherit::split() {
             Ok(Half::Child) => {
                 // Either half may be killed before the other comes to say that all is well.
                 drop(lifeline);

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::sys::handover::{self, Taken};
+use crate::sys::inherit::{self, Taken};
 use crate::sys::lifeline::Lifeline;
 use crate::sys::pipe;
 
@@ -81,7 +81,7 @@ impl Invocation {
         ];
         for (option, fd) in descriptors {
             if let Some(fd) = fd {
-                let number = handover::keep_on_exec(fd)
+                let number = inherit::keep_on_exec(fd)
                     .with_context(|| format!("handing '{option}' to the relay"))?;
                 command.arg(option).arg(number.to_string());
             }

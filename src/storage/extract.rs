@@ -467,7 +467,7 @@ impl Extractor {
         let space = self.trash.space()?;
         let free = if space.bytes < floor(&space) {
             format!("{} MiB", space.bytes >> 20)
-        } else if space.inodes < FREE_INODES_MIN.min(space.inodes_total / 20) {
+        } else if space.inodes < inode_floor(&space) {
             format!("{} inodes", space.inodes)
         } else {
             return Ok(());
@@ -483,6 +483,11 @@ impl Extractor {
 /// Bytes of a file system that unpacking leaves free.
 pub fn floor(space: &Space) -> u64 {
     FREE_BYTES_MIN.min(space.bytes_total / 20)
+}
+
+/// Inodes of a file system that unpacking leaves free.
+pub fn inode_floor(space: &Space) -> u64 {
+    FREE_INODES_MIN.min(space.inodes_total / 20)
 }
 
 fn set_opaque(dir: &Dir) -> anyhow::Result<()> {

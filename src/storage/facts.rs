@@ -27,7 +27,7 @@ pub struct Totals {
     pub bytes: u64,
 }
 
-/// Files of which most is known: without extended attributes, by inode.
+/// Content digests by inode, of files without extended attributes.
 #[derive(Debug, Default)]
 pub struct Known {
     files: HashMap<u64, Digest>,

@@ -9,7 +9,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::Result;
-use super::handover::{self, fork_apart};
+use super::inherit::{self, fork_apart};
 
 /// Held while something is half done. Dropping it says that all is well, whatever the reason;
 /// only a process that ends without dropping it has been killed.
@@ -25,7 +25,7 @@ impl Lifeline {
         let (reader, writer) = super::fs::pipe()?;
         fork_apart(&reader, || {
             // Without it a signal for the whole unit would end the bystander as well.
-            handover::block_signals().ok();
+            inherit::block_signals().ok();
             rustix::thread::set_name(c"wharf-lifeline").ok();
             if is_cut(&reader) {
                 on_death();

@@ -18,6 +18,7 @@ use crate::image::store::Store;
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::settings::images::Marks;
+use crate::storage::extract;
 use crate::sys::dir::{Dir, Space};
 
 /// What a collection is to achieve.
@@ -150,10 +151,8 @@ pub fn make_room(
 ) -> anyhow::Result<Removed> {
     let free = space(store).map_or(u64::MAX, |space| {
         // What unpacking leaves free.
-        let reserve = (128 << 20).min(space.bytes_total / 20);
-        let inodes = 10_000.min(space.inodes_total / 20);
-        match space.inodes_total == 0 || space.inodes > inodes {
-            true => space.bytes.saturating_sub(reserve),
+        match space.inodes_total == 0 || space.inodes > extract::inode_floor(&space) {
+            true => space.bytes.saturating_sub(extract::floor(&space)),
             false => 0,
         }
     });

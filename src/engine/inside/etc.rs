@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Contents of the container's /etc/hostname, /etc/hosts and /etc/resolv.conf.
 //!
-//! Text in, text out; only [`load_resolv_conf`] reads, and only [`write`] writes. Every value that goes into a line is checked
-//! first and refused, never repaired, when it holds what would begin another line (threats C5, C6).
+//! Text in, text out; only [`load_resolv_conf`] reads, and only [`write()`] writes. Every value that
+//! goes into a line is checked first and refused, never repaired, when it holds what would begin
+//! another line (threats C5, C6).
 
 use std::path::Path;
 
