@@ -49,10 +49,10 @@ pub use crate::reference::Reference;
 /// An image that is ready to be run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Image {
-    /// The reference it was found by, normalised.
-    pub reference: String,
+    /// The reference it was found by; none if that was its digest or id, and it has no name.
+    pub reference: Option<Reference>,
     /// The manifest's digest.
-    pub digest: String,
+    pub digest: Digest,
     /// What the image says about its process.
     pub config: Config,
     /// Its layers' trees, lowest first: lower directories of an overlay.
@@ -62,6 +62,14 @@ pub struct Image {
 }
 
 impl Image {
+    /// What people call it: its reference, else its digest.
+    pub fn name(&self) -> String {
+        match &self.reference {
+            Some(reference) => reference.to_string(),
+            None => self.digest.to_string(),
+        }
+    }
+
     /// Sees that its layers are the very trees that were looked up.
     ///
     /// # Errors
@@ -79,7 +87,7 @@ impl Image {
     }
 
     fn changed(&self) -> String {
-        let name = self.reference.escape_debug();
+        let name = self.name();
         format!("image '{name}' was removed or repaired meanwhile; try again")
     }
 }

@@ -23,7 +23,7 @@ pub fn target(paths: &Paths, digest: &Digest) -> PathBuf {
 
 /// Mounts the image and returns where; the same place when it is mounted already.
 pub fn mount(paths: &Paths, image: &Image) -> anyhow::Result<PathBuf> {
-    let target = target(paths, &image.digest.parse()?);
+    let target = target(paths, &image.digest);
     view::mount(&image.layers, &target)?;
     Ok(target)
 }

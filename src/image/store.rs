@@ -149,8 +149,8 @@ impl Store {
                 layers.push(tree);
             }
             Ok(Image {
-                reference: reference.map_or_else(|| digest.to_string(), |r| r.to_string()),
-                digest: digest.to_string(),
+                reference,
+                digest,
                 config: documents.config.config,
                 layers,
                 stamps,

@@ -9,28 +9,22 @@
 use std::fs::{File, FileTimes};
 use std::time::SystemTime;
 
+use super::Image;
 use super::record::file_name;
 use super::store::{Record, Store};
-use super::{Image, Reference};
-use crate::digest::Digest;
 
 /// Notes that the image is being started. Best effort: where nothing can be written, containers
 /// start all the same.
 pub fn mark_used(store: &Store, image: &Image) {
-    let Ok(digest) = image.digest.parse::<Digest>() else {
-        return;
-    };
-    let name = match image.reference.parse::<Reference>() {
-        Ok(reference) => file_name(Some(&reference), None),
-        Err(_) => file_name(None, Some(&digest)),
-    };
+    let digest = &image.digest;
+    let name = file_name(image.reference.as_ref(), Some(digest));
     if touch(store, &name).is_ok() {
         return;
     }
     // The image was named by its digest; any name of it will do.
     for record in store.records().unwrap_or_default() {
-        if record.digest == digest {
-            touch(store, &file_name(record.reference.as_ref(), Some(&digest))).ok();
+        if record.digest == *digest {
+            touch(store, &file_name(record.reference.as_ref(), Some(digest))).ok();
         }
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 
 use super::record::file_name;
 use super::store::Store;
-use super::{Digest, Image, InUse, Reference, Users};
+use super::{Digest, Image, InUse, Users};
 
 impl Store {
     /// Writes down with `note` that the image is in use, and sees that it is there still, the very
@@ -32,20 +32,19 @@ impl Store {
 
     /// Whether a reference leads to the image. Costs one small file unless names have changed.
     fn leads_to_image(&self, image: &Image) -> anyhow::Result<bool> {
-        let digest: Digest = image.digest.parse()?;
-        let name = image.reference.parse::<Reference>().ok();
+        let digest = &image.digest;
         for file in [
-            file_name(name.as_ref(), Some(&digest)),
-            file_name(None, Some(&digest)),
+            file_name(image.reference.as_ref(), Some(digest)),
+            file_name(None, Some(digest)),
         ] {
             if let Ok(Some(record)) = self.load_record(&file)
-                && record.digest == digest
+                && record.digest == *digest
             {
                 return Ok(true);
             }
         }
         let records = self.records()?;
-        Ok(records.iter().any(|record| record.digest == digest))
+        Ok(records.iter().any(|record| record.digest == *digest))
     }
 
     /// The store, of which `users` tells what is in use; without, nothing is.

@@ -90,7 +90,7 @@ pub fn commit(container: Container<'_>, options: &Options) -> anyhow::Result<Com
         };
         let store = needs::store(container.paths())?;
         let change = store.change()?;
-        let documents = change.use_image(&image.digest.parse()?)?;
+        let documents = change.use_image(&image.digest)?;
         check_room(&documents)?;
         let base = Below { image, documents };
         let spool = change.make_spool()?;
@@ -199,7 +199,7 @@ fn describe(
     let mut entry = json!({
         "created": now,
         "created_by": format!("wharf commit {name}"),
-        "comment": format!("from {}", image.reference),
+        "comment": format!("from {}", image.name()),
     });
     if let Some(message) = &options.message {
         entry["comment"] = json!(message);

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Context as _;
 
 use crate::definition::{Definition, Root as RootSource, load};
+use crate::digest::Digest;
 use crate::engine::container::Container;
 use crate::engine::files::tree::{Base, Tree};
 use crate::image::store::Store;
@@ -25,10 +26,12 @@ pub struct Size {
 
 /// Adds them up. The writable layer is read whole, but for the content of its files.
 pub fn size(container: Container<'_>) -> anyhow::Result<Size> {
+    let paths = container.paths();
     let add_up = || -> anyhow::Result<Size> {
         if let Some(reference) = image_alone(container)? {
+            let (_, digest) = Store::open(paths)?.find(&reference)?;
             return Ok(Size {
-                image: Some(image_bytes(container.paths(), &reference)?),
+                image: Some(image_bytes(paths, &digest)?),
                 writable: Some(0),
             });
         }
@@ -38,7 +41,7 @@ pub fn size(container: Container<'_>) -> anyhow::Result<Size> {
                 writable: None,
             },
             Base::Image { image, writable } => Size {
-                image: Some(image_bytes(container.paths(), &image.digest)?),
+                image: Some(image_bytes(paths, &image.digest)?),
                 writable: Some(tree_bytes(Dir::open(&writable.diff)?)?),
             },
         })
@@ -59,10 +62,9 @@ fn image_alone(container: Container<'_>) -> anyhow::Result<Option<String>> {
     })
 }
 
-fn image_bytes(paths: &Paths, image: &str) -> anyhow::Result<u64> {
+fn image_bytes(paths: &Paths, digest: &Digest) -> anyhow::Result<u64> {
     let store = Store::open(paths)?;
-    let (_, digest) = store.find(image)?;
-    let documents = store.documents(&digest)?;
+    let documents = store.documents(digest)?;
     let mut bytes = 0;
     for diff_id in &documents.config.diff_ids {
         bytes += layer::load(store.layers_dir(), diff_id)?.bytes;

@@ -29,10 +29,10 @@ pub fn mount(paths: &Paths, images: &[String]) -> anyhow::Result<Vec<Mounted>> {
         let image = store.resolve(text)?;
         // Whoever removed the image before it was mounted did not see the mount.
         if let Err(err) = store.claim(&image, || mounts::mount(paths, &image).map(drop)) {
-            mounts::unmount(paths, &image.digest.parse()?)?;
+            mounts::unmount(paths, &image.digest)?;
             return Err(err);
         }
-        digests.push(image.digest.parse()?);
+        digests.push(image.digest);
     }
     describe(paths, &store, digests)
 }

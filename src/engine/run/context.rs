@@ -78,7 +78,7 @@ impl Start<'_> {
             RootSource::Rootfs(path) => ImageRecord::Rootfs(path.clone()),
             RootSource::Image(reference) => ImageRecord::Image {
                 reference: reference.clone(),
-                digest: self.image()?.digest.clone(),
+                digest: self.image()?.digest.to_string(),
             },
         })
     }

@@ -104,6 +104,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "records",
             "definition",
             "instruction",
+            "digest",
             "paths",
             "name",
             "sys",

@@ -264,7 +264,7 @@ fn a_layer_that_gets_in_use_meanwhile_is_not_replaced() {
             command.deadline(Duration::from_secs(60)).output().unwrap()
         });
         asked.recv().unwrap();
-        world.rig.running("web", "x", &found.digest);
+        world.rig.running("web", "x", &found.digest.to_string());
         go_on.send(()).unwrap();
         let output = puller.join().unwrap();
         assert!(!output.status.success());

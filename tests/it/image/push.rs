@@ -76,7 +76,7 @@ fn what_is_pushed_is_pulled_with_the_same_digest() {
     hub.allow(&back.root());
     ok(&back.root(), &["pull", "--quiet", &other]);
     let image = back.store.resolve(&other).unwrap();
-    assert_eq!(image.digest, digest);
+    assert_eq!(image.digest.to_string(), digest);
     assert_eq!(image.layers.len(), 10);
     back.assert_clean(&"pulled");
 }

@@ -243,7 +243,7 @@ fn f7_commit_makes_an_image_that_is_the_container() {
     // The setuid bit is in the layer (threats T12).
     let su = std::fs::metadata(image.layers[2].join("srv/su")).unwrap();
     assert_eq!((su.mode() & 0o7777, su.uid()), (0o4755, 0));
-    let documents = rig.store.documents(&image.digest.parse().unwrap()).unwrap();
+    let documents = rig.store.documents(&image.digest).unwrap();
     let config = rig
         .store
         .read_blob(&documents.manifest.config.digest)
