@@ -17,8 +17,9 @@ use anyhow::{Context as _, anyhow};
 use super::damage::sift;
 use super::lease::{Lease, unique};
 use super::manifest::Descriptor;
-use super::store::{Documents, Store};
+use super::store::Documents;
 use super::stream::{self, Streamed};
+use super::users::Writable;
 use super::writer::Writer;
 use super::{Digest, Reference};
 use crate::storage::extract::Notes;
@@ -32,7 +33,7 @@ use crate::sys::dir::Dir;
 /// It can be used from several threads at once.
 #[derive(Debug)]
 pub struct Change<'a> {
-    store: &'a Store,
+    store: &'a Writable,
     lease: Lease<'a>,
     staged: Mutex<Staged>,
 }
@@ -70,7 +71,7 @@ pub struct AddedLayer {
     pub notes: Notes,
 }
 
-impl Store {
+impl Writable {
     /// Begins a change. What a killed writer left is removed when nobody else is at it.
     pub fn change(&self) -> anyhow::Result<Change<'_>> {
         // Held until the lease is locked: see there.
@@ -88,7 +89,7 @@ impl Store {
 
 impl Change<'_> {
     /// The store.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Writable {
         self.store
     }
 

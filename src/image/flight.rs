@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::event::{Event, Report};
 use super::store::Store;
+use super::users::Writable;
 use super::{Digest, lease};
 use crate::sys;
 use crate::sys::dir::Dir;
@@ -53,7 +54,7 @@ impl Part {
 
 /// Takes the flight of a blob, unless somebody has it.
 pub(super) fn try_begin(
-    store: &Store,
+    store: &Writable,
     part: Part,
     digest: &Digest,
 ) -> anyhow::Result<Option<Flight>> {
@@ -72,7 +73,7 @@ pub(super) fn try_begin(
 /// For [`PATIENCE`] nobody has staged anything: who brings it is stopped or hangs. That others get
 /// on counts too, because who brings it may wait for them.
 pub(super) fn wait(
-    store: &Store,
+    store: &Writable,
     part: Part,
     digest: &Digest,
     report: Report<'_>,
@@ -88,7 +89,7 @@ enum Told {
 }
 
 fn wait_for(
-    store: &Store,
+    store: &Writable,
     part: Part,
     digest: &Digest,
     report: Report<'_>,
@@ -167,6 +168,7 @@ mod tests {
     fn k7_a_wait_for_one_who_is_stopped_ends() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&Paths::system(dir.path())).unwrap();
+        let store = store.writable(|_| Ok(crate::image::InUse::new()));
         let change = store.change().unwrap();
         let digest = Digest::of(b"blob");
         let wait = |report| wait_for(&store, Part::Layer, &digest, report, PATIENCE);

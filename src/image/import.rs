@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::change::Expected;
 use super::config;
 use super::manifest::{CONFIG_TYPE, Descriptor, Manifest};
-use super::store::Store;
+use super::users::Writable;
 use super::{Digest, Reference};
 use crate::instruction::{self, Instruction};
 use crate::platform::Platform;
@@ -44,7 +44,7 @@ pub struct Imported {
 
 /// Makes an image of the archive that `tar` gives, compressed with gzip or zstd or not at all.
 pub fn import(
-    store: &Store,
+    store: &Writable,
     tar: impl Read,
     labels: &Labels,
     progress: &dyn Fn(u64),

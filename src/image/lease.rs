@@ -15,6 +15,7 @@ use anyhow::Context as _;
 
 use super::Digest;
 use super::store::{STAGING_PREFIX, Store};
+use super::users::Writable;
 use crate::storage::layer;
 use crate::sys;
 use crate::sys::dir::Dir;
@@ -25,7 +26,7 @@ const USES: &str = "uses";
 /// A living change's staging directories; removed on drop.
 #[derive(Debug)]
 pub(super) struct Lease<'a> {
-    store: &'a Store,
+    store: &'a Writable,
     /// Where blobs are made.
     pub(super) images: PathBuf,
     /// Where layers are made.
@@ -49,7 +50,7 @@ pub(super) fn unique() -> String {
 impl<'a> Lease<'a> {
     /// Makes the directories. The caller holds the store's lock, so that nobody sweeps what has
     /// no locked lease yet.
-    pub(super) fn take(store: &'a Store) -> anyhow::Result<Self> {
+    pub(super) fn take(store: &'a Writable) -> anyhow::Result<Self> {
         let images_dir = Dir::open(store.images_dir())?;
         let name = loop {
             let name = format!("{STAGING_PREFIX}{}", unique());

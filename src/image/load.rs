@@ -15,7 +15,7 @@ use super::change::{Change, Expected};
 use super::config::ConfigFile;
 use super::describe::{Described, LayerSource, describe};
 use super::manifest::{CONFIG_TYPE, Descriptor, Manifest};
-use super::store::Store;
+use super::users::Writable;
 use super::{Digest, Reference};
 use crate::platform::Platform;
 use crate::registry::policy::{Origin, Policy};
@@ -66,7 +66,7 @@ pub struct Loaded {
 
 /// Loads all images of an archive, if the machine's policy takes it; `name`, if any, is given to the only one.
 pub fn load(
-    store: &Store,
+    store: &Writable,
     source: Source,
     name: Option<&Reference>,
     report: &mut dyn FnMut(Event),

@@ -16,6 +16,7 @@ use super::flight::{self, Flight, Part};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor};
 use super::platform::{self, Found};
 use super::store::{Documents, Store};
+use super::users::Writable;
 use super::{Digest, Reference};
 use crate::definition::PullPolicy;
 use crate::platform::Platform;
@@ -69,7 +70,7 @@ pub fn room_for(compressed: u64) -> u64 {
 ///
 /// The machine cannot read it, which tells nothing.
 pub fn present(
-    store: &Store,
+    store: &Writable,
     client: &Client,
     text: &str,
     platform: Option<&Platform>,
@@ -117,7 +118,7 @@ fn whole(store: &Store, digest: &Digest) -> anyhow::Result<Documents> {
 /// [`registry::Error`] when a registry is the reason, [`manifest::NotRunnable`] when what was found
 /// cannot be run.
 pub fn pull(
-    store: &Store,
+    store: &Writable,
     client: &Client,
     text: &str,
     options: &Options,
@@ -200,7 +201,7 @@ pub fn registry_error(err: &anyhow::Error) -> Option<&registry::Error> {
 
 /// One image from one registry.
 struct Pull<'a> {
-    store: &'a Store,
+    store: &'a Writable,
     client: &'a Client,
     reference: &'a Reference,
     options: &'a Options,

@@ -13,7 +13,7 @@ use anyhow::{Context as _, anyhow, ensure};
 
 use super::manifest;
 use super::size::total;
-use super::store::Store;
+use super::users::Writable;
 use super::{Digest, Reference};
 use crate::registry::{Client, Pushed};
 
@@ -48,7 +48,7 @@ pub enum Event {
 /// Pushes the image with the manifest `digest` to `target`. `report` is called from several
 /// threads, one at a time.
 pub fn push(
-    store: &Store,
+    store: &Writable,
     client: &Client,
     digest: &Digest,
     target: &Reference,
@@ -88,7 +88,7 @@ pub fn push(
 
 /// Other names of the image on the same registry tell where its blobs are already.
 fn note_places(
-    store: &Store,
+    store: &Writable,
     client: &Client,
     digest: &Digest,
     target: &Reference,
@@ -108,7 +108,7 @@ fn note_places(
 }
 
 fn send(
-    store: &Store,
+    store: &Writable,
     client: &Client,
     target: &Reference,
     blobs: &[(Digest, u64)],

@@ -11,6 +11,7 @@ use super::record::file_name;
 use super::size::{Sizes, Stored};
 use super::store::{Record, Store};
 use super::used::last_used;
+use super::users::Writable;
 use super::writer::Writer;
 use super::{Digest, Reference};
 
@@ -61,7 +62,7 @@ pub struct Removed {
 
 /// Removes images with all their names and what nothing needs any more; what killed writers left
 /// goes too. Those in use by now stay.
-pub fn remove_all(store: &Store, images: Vec<Named>) -> anyhow::Result<Removed> {
+pub fn remove_all(store: &Writable, images: Vec<Named>) -> anyhow::Result<Removed> {
     let before = Stored::load(store)?;
     let writer = store.write()?;
     let mut removed = Removed::default();

@@ -19,6 +19,7 @@ use super::manifest::{self, DOCUMENT_BYTES_MAX, Descriptor, Document};
 use super::platform;
 use super::record::file_name;
 use super::store::{Record, Store};
+use super::users::Writable;
 use super::{Digest, Reference};
 use crate::platform::Platform;
 use crate::registry::Client;
@@ -37,7 +38,7 @@ pub struct Outcome {
 /// Repairs what is in `report`. Layers of images that are in use are not touched, because their
 /// files would change under containers. `tell` gets a line for each step.
 pub fn repair(
-    store: &Store,
+    store: &Writable,
     client: &Client,
     report: &Report,
     tell: &mut dyn FnMut(&str),
@@ -97,7 +98,7 @@ fn left_of(store: &Store, finding: &Finding, troubles: &BTreeMap<Place, String>)
 }
 
 struct Work<'a> {
-    store: &'a Store,
+    store: &'a Writable,
     client: &'a Client,
     change: Change<'a>,
     /// What was found.

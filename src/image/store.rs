@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::Stamp;
 use super::config::{self, ConfigFile};
 use super::manifest::{self, DOCUMENT_BYTES_MAX, Document, Manifest};
 use super::record::file_name;
 use super::{Digest, Image, Reference};
-use super::{Stamp, Users};
 use crate::paths::Paths;
 use crate::storage::layer;
 use crate::sys;
@@ -30,13 +30,13 @@ const RECORD_BYTES_MAX: u64 = 16 << 10;
 /// Names of what is being made or removed begin with this.
 pub(super) const STAGING_PREFIX: &str = ".staging-";
 
-/// The images of one machine or user.
+/// The images of one machine or user, to be read. [`Writable`](super::users::Writable) is the store for whoever
+/// adds, removes or replaces.
 #[derive(Debug)]
 pub struct Store {
     images: PathBuf,
     layers: PathBuf,
     pub(super) paths: Paths,
-    pub(super) users: Option<Users>,
 }
 
 /// A reference's file: what a name leads to.
@@ -83,7 +83,6 @@ impl Store {
             images: paths.images(),
             layers: paths.layers(),
             paths: paths.clone(),
-            users: None,
         };
         let path = store.version_path();
         match sys::fs::read_to_string(&path) {

@@ -9,12 +9,14 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::store::{STAGING_PREFIX, Store};
+use super::store::STAGING_PREFIX;
+use super::store::Store;
+use super::users::Writable;
 use super::{Digest, flight, lease};
 use crate::sys;
 use crate::sys::dir::Dir;
 
-impl Store {
+impl Writable {
     /// Removes what was being made or removed when its writer died, and what nothing refers to.
     /// The caller holds the lock alone.
     pub(super) fn sweep(&self) -> anyhow::Result<()> {
@@ -54,7 +56,9 @@ impl Store {
         }
         Ok(())
     }
+}
 
+impl Store {
     /// What references lead to and what living changes rely on.
     ///
     /// # Errors

@@ -6,6 +6,8 @@
 //! until it has seen that the image is there still. So whoever removes or replaces comes before
 //! that, and the start fails, or after it, and sees the container.
 
+use std::ops::Deref;
+
 use anyhow::{Context as _, ensure};
 
 use super::record::file_name;
@@ -47,18 +49,32 @@ impl Store {
         Ok(records.iter().any(|record| record.digest == *digest))
     }
 
-    /// The store, of which `users` tells what is in use; without, nothing is.
-    pub fn with_users(mut self, users: Users) -> Self {
-        self.users = Some(users);
-        self
+    /// The store for whoever changes it; `users` tells what is in use.
+    pub fn writable(self, users: Users) -> Writable {
+        Writable { store: self, users }
     }
+}
 
+/// The store for whoever adds, removes or replaces: one that knows what is in use. Nothing can be
+/// written through a [`Store`] alone.
+#[derive(Debug)]
+pub struct Writable {
+    store: Store,
+    users: Users,
+}
+
+impl Deref for Writable {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Writable {
     /// What is in use. The caller holds [`Store::lock_names`].
     pub(super) fn in_use(&self) -> anyhow::Result<InUse> {
-        match self.users {
-            Some(users) => users(&self.paths).context("asking which images are in use"),
-            None => Ok(InUse::new()),
-        }
+        (self.users)(&self.paths).context("asking which images are in use")
     }
 
     /// Fails if something that runs or is mounted needs the layer. The caller holds

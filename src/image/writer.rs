@@ -14,11 +14,12 @@ use anyhow::{Context as _, bail, ensure};
 use super::damage::sift;
 use super::record::file_name;
 use super::store::{Record, Store, VERSION};
+use super::users::Writable;
 use super::{Digest, Reference};
 use crate::sys;
 use crate::sys::fs::Durability;
 
-impl Store {
+impl Writable {
     /// Opens the store for a moment of writing, such as to change names; what a killed writer left
     /// is removed when nobody else is at it.
     pub fn write(&self) -> anyhow::Result<Writer<'_>> {
@@ -63,7 +64,9 @@ impl Store {
         let lock = locked().context("waiting for the image store's lock")?;
         Ok(Writer { store: self, lock })
     }
+}
 
+impl Store {
     /// The lock of the references: who changes names reads them first, so one at a time.
     pub(super) fn lock_names(&self) -> anyhow::Result<File> {
         self.lock_references(File::lock)
@@ -99,13 +102,13 @@ impl Store {
 /// The store, open for a moment of writing. Others may write too; nothing is removed under them.
 #[derive(Debug)]
 pub struct Writer<'a> {
-    store: &'a Store,
+    store: &'a Writable,
     lock: File,
 }
 
 impl Writer<'_> {
     /// The store.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Writable {
         self.store
     }
 

@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use wharf::engine::images::needs;
 use wharf::image::load::{Loaded, Source, load};
-use wharf::image::store::Store;
+use wharf::image::users::Writable;
 use wharf::image::{Digest, check};
 use wharf::paths::Paths;
 use wharf::sys::fs::{Durability, write_atomic};
@@ -161,7 +162,7 @@ pub fn archive(files: &Files) -> Vec<u8> {
 /// A store in a directory of its own, with a canary beside it.
 pub struct Rig {
     dir: tempfile::TempDir,
-    pub store: Store,
+    pub store: Writable,
     pub paths: Paths,
     before: BTreeMap<PathBuf, String>,
 }
@@ -197,7 +198,7 @@ impl Rig {
         let paths = Paths::system(&dir.path().join("root"));
         Self {
             before: tree(&canary),
-            store: Store::open(&paths).unwrap(),
+            store: needs::store(&paths).unwrap(),
             paths,
             dir,
         }

@@ -4,6 +4,7 @@
 use crate::engine::images::needs;
 use crate::image::check;
 use crate::image::repair;
+use crate::image::store::Store;
 use crate::paths::Paths;
 use crate::registry::Client;
 use crate::settings::Settings;
@@ -47,7 +48,7 @@ pub enum Repair {
 
 /// Reads everything. `tell` gets a line for each step.
 pub fn check(paths: &Paths, tell: &mut dyn FnMut(&str)) -> anyhow::Result<Report> {
-    let report = check::check(&needs::store(paths)?, tell)?;
+    let report = check::check(&Store::open(paths)?, tell)?;
     let findings = report.findings.iter().cloned();
     let findings = findings.map(|found| finding(found, Repair::Untried));
     Ok(counted(&report, findings.collect()))

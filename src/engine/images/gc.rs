@@ -14,7 +14,7 @@ use crate::engine::images::needs::{self, Needs};
 use crate::image::pull;
 use crate::image::remove::{self, Named, Removed};
 use crate::image::size::{Sizes, Stored};
-use crate::image::store::Store;
+use crate::image::users::Writable;
 use crate::paths::Paths;
 use crate::settings::Settings;
 use crate::settings::images::Marks;
@@ -46,7 +46,7 @@ pub struct Plan {
 }
 
 /// Room on the file system that holds the store.
-fn space(store: &Store) -> anyhow::Result<Space> {
+fn space(store: &Writable) -> anyhow::Result<Space> {
     let dir = Dir::open(store.layers_dir()).context("looking for room on the disk")?;
     Ok(dir.space()?)
 }
@@ -62,7 +62,12 @@ fn free_part(space: &Space) -> u64 {
 }
 
 /// Chooses what goes.
-pub fn plan(paths: &Paths, settings: &Settings, store: &Store, goal: Goal) -> anyhow::Result<Plan> {
+pub fn plan(
+    paths: &Paths,
+    settings: &Settings,
+    store: &Writable,
+    goal: Goal,
+) -> anyhow::Result<Plan> {
     let stored = Stored::load(store)?.total();
     let marks = match space(store) {
         Ok(space) => {
@@ -92,7 +97,7 @@ pub fn plan(paths: &Paths, settings: &Settings, store: &Store, goal: Goal) -> an
 
 /// The oldest images that nothing needs, as many as it takes to free `wanted` bytes.
 fn choose(
-    store: &Store,
+    store: &Writable,
     needs: &Needs,
     wanted: u64,
     min_age: Duration,
@@ -117,7 +122,7 @@ fn choose(
 }
 
 /// Does what was planned. What is in use by then stays.
-pub fn carry_out(store: &Store, plan: Plan) -> anyhow::Result<Removed> {
+pub fn carry_out(store: &Writable, plan: Plan) -> anyhow::Result<Removed> {
     remove::remove_all(store, plan.remove)
 }
 
@@ -126,7 +131,7 @@ pub fn carry_out(store: &Store, plan: Plan) -> anyhow::Result<Removed> {
 pub fn make_room_for_pull(
     paths: &Paths,
     settings: &Settings,
-    store: &Store,
+    store: &Writable,
     compressed: u64,
 ) -> Option<String> {
     match make_room(paths, settings, store, pull::room_for(compressed)) {
@@ -146,7 +151,7 @@ pub fn make_room_for_pull(
 pub fn make_room(
     paths: &Paths,
     settings: &Settings,
-    store: &Store,
+    store: &Writable,
     bytes: u64,
 ) -> anyhow::Result<Removed> {
     let free = space(store).map_or(u64::MAX, |space| {

@@ -17,6 +17,7 @@ use crate::image::Digest;
 use crate::image::InUse;
 use crate::image::mounts;
 use crate::image::store::Store;
+use crate::image::users::Writable;
 use crate::name::ContainerName;
 use crate::paths::Paths;
 use crate::records::history;
@@ -60,8 +61,8 @@ impl std::fmt::Display for Reason {
 pub type Needs = BTreeMap<Digest, BTreeSet<Reason>>;
 
 /// The image store, which knows what is in use: for whoever adds, removes or replaces.
-pub fn store(paths: &Paths) -> anyhow::Result<Store> {
-    Ok(Store::open(paths)?.with_users(users))
+pub fn store(paths: &Paths) -> anyhow::Result<Writable> {
+    Ok(Store::open(paths)?.writable(users))
 }
 
 fn users(paths: &Paths) -> anyhow::Result<InUse> {

@@ -19,8 +19,8 @@ use crate::engine::images::pull::{self, Event, Outcome, Pulled, Tools};
 use crate::image::Image;
 use crate::image::damage::sift;
 use crate::image::pull::{Options, absent_and_never, present};
-use crate::image::store::Store;
 use crate::image::used;
+use crate::image::users::Writable;
 use crate::journal::log;
 use crate::paths::Paths;
 use crate::registry::Client;
@@ -181,7 +181,7 @@ fn cached(place: &Place<'_>, image: &str) -> Option<Image> {
 
 /// Where an image is pulled to, and how.
 struct Place<'a> {
-    store: &'a Store,
+    store: &'a Writable,
     paths: &'a Paths,
     settings: &'a Settings,
     limits: Limits,

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::engine::images::{gc, needs};
 use crate::image::event;
 use crate::image::pull::{self, Options};
-use crate::image::store::Store;
+use crate::image::users::Writable;
 use crate::paths::Paths;
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -143,7 +143,7 @@ impl From<pull::Pulled> for Pulled {
 pub(super) struct Tools<'a> {
     pub(super) paths: &'a Paths,
     pub(super) settings: &'a Settings,
-    pub(super) store: &'a Store,
+    pub(super) store: &'a Writable,
     pub(super) client: &'a Client,
 }
 
@@ -176,7 +176,7 @@ pub(super) fn pull(
 pub struct Puller<'a> {
     paths: &'a Paths,
     settings: Settings,
-    store: Store,
+    store: Writable,
     client: Client,
     options: Options,
 }

@@ -2,9 +2,9 @@
 //! Pushing an image to a registry, with the digest it has.
 
 use crate::digest::Digest;
+use crate::engine::images::needs;
 use crate::engine::refusal::Misuse;
 use crate::image::push;
-use crate::image::store::Store;
 use crate::paths::Paths;
 use crate::reference::Reference;
 use crate::registry::{self, Client};
@@ -87,7 +87,7 @@ pub fn push(
     target: Option<&Reference>,
     report: &mut (dyn FnMut(Event) + Send),
 ) -> anyhow::Result<Pushed> {
-    let store = Store::open(paths)?;
+    let store = needs::store(paths)?;
     let (reference, digest) = store.find_named(image)?;
     let target = match (target, reference) {
         (Some(target), _) => target.clone(),

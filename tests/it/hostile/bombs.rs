@@ -12,8 +12,8 @@ use std::io::{BufWriter, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use wharf::engine::images::needs;
 use wharf::image::load::{Source, load};
-use wharf::image::store::Store;
 use wharf::name::ContainerName;
 use wharf::paths::Paths;
 use wharf::storage::overlay::{self, Upper};
@@ -300,7 +300,7 @@ fn t26_layers_up_to_the_limit() {
     let long = dir.path().join("n".repeat(200)).join("m".repeat(200));
     unshare_mounts(dir.path(), Isolation::Slave).unwrap();
     let paths = Paths::system(&long);
-    let store = Store::open(&paths).unwrap();
+    let store = needs::store(&paths).unwrap();
     let name: ContainerName = "many".parse().unwrap();
     let layer = |number: usize| {
         let tar = Tar::new().file(format!("f{number}"), number.to_string().as_bytes());

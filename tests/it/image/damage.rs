@@ -6,6 +6,7 @@ use crate::support::layout;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use wharf::engine::images::needs;
 use wharf::image::check::check;
 use wharf::image::load::{Source, load};
 use wharf::image::store::Store;
@@ -271,7 +272,7 @@ fn k1_a_load_killed_anywhere_leaves_nothing_half() {
                 break;
             }
             kills += 1;
-            let store = Store::open(&rig.paths).unwrap();
+            let store = needs::store(&rig.paths).unwrap();
             let report = check(&store, &mut |_| {}).unwrap();
             assert!(report.findings.is_empty(), "{call} {when}: {report:?}");
             // Visible means whole.

@@ -9,9 +9,10 @@ use std::sync::Barrier;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use wharf::engine::images::needs;
 use wharf::image::Digest;
-use wharf::image::store::Store;
 use wharf::image::used;
+use wharf::image::users::Writable;
 use wharf::paths::Paths;
 use wharf::sys::command::Command;
 use wharf::sys::mount::{self, Isolation, unshare_mounts};
@@ -141,7 +142,7 @@ fn a_start_and_a_removal_never_cross() {
             rig.store.claim(&image, note).is_ok()
         };
         let remove = || {
-            let store = wharf::engine::images::needs::store(&rig.paths).unwrap();
+            let store = needs::store(&rig.paths).unwrap();
             let writer = store.write().unwrap();
             let removed = writer.remove("x").is_ok();
             writer.collect().unwrap();
@@ -336,12 +337,12 @@ impl Drop for Disk {
 }
 
 /// Three images on a disk that is full, of bytes or of inodes.
-fn on_a_full_disk(act: impl Fn(&Path, &Store, &Paths)) {
+fn on_a_full_disk(act: impl Fn(&Path, &Writable, &Paths)) {
     for (fill, files) in [(Fill::Both, 10), (Fill::Inodes, 100)] {
         let disk = Disk::new("size=16m,nr_inodes=1000");
         let root = disk.dir.path().join("root");
         let paths = Paths::system(&root);
-        let store = Store::open(&paths).unwrap();
+        let store = needs::store(&paths).unwrap();
         for name in ["a", "b", "c"] {
             let file = disk.dir.path().join("archive");
             put(
@@ -414,7 +415,7 @@ fn a_pull_that_lacks_room_removes_what_nothing_needs() {
     let root = disk.dir.path().join("root");
     hub.allow(&root);
     let paths = Paths::system(&root);
-    let store = Store::open(&paths).unwrap();
+    let store = needs::store(&paths).unwrap();
     for old in ["a", "b"] {
         let file = source.path().join("archive");
         put(&file, &archive(&layout::layout(old, &[big(old, 4)])));
